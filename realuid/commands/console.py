@@ -1,0 +1,35 @@
+"""What all commands share: the log on the terminal, and mistakes as one line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+from loguru import logger
+
+from realuid.config import ConfigError
+from realuid.errors import CheckpointError, DataError, RunError
+
+USER_ERRORS = (ConfigError, DataError, CheckpointError, RunError)
+"""Mistakes of the user: one line on the terminal, exit status 2."""
+
+
+def set_up_log() -> None:
+    """Plain progress lines on standard error."""
+    logger.remove()
+    logger.add(sys.stderr, level="INFO", format="<green>{time:HH:mm:ss}</green> {message}")
+    # torchmetrics scripts a function in a way that torch has begun to warn about; no user can act on it.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+
+
+def guarded(program: str, work: Callable[[], int]) -> int:
+    """Runs a command; a user's mistake becomes one line and status 2."""
+    set_up_log()
+    try:
+        return work()
+    except USER_ERRORS as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

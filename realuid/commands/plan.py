@@ -1,0 +1,70 @@
+"""The dry run: what would be trained, and what it would cost."""
+
+from __future__ import annotations
+
+import torch
+
+from realuid import checkpoints
+from realuid import config as configuration
+from realuid.config import Config
+from realuid.training.costs import costs
+from realuid.training.distillation import Distillation
+from realuid.training.trainer import Trainer
+
+
+def dry_run(config: Config) -> str:
+    """Assembles everything and reports: components with their bindings, parameters, arithmetic, memory, images a
+    second, and what is missing. Reads no data and no checkpoint, trains nothing.
+
+    Raises:
+        ConfigError: if the assembly is wrong.
+    """
+    trainer = configuration.build(config)
+    assert isinstance(trainer, Trainer)
+    return "\n".join([configuration.tree(config), "", *_costs(trainer), "", *_missing(trainer)]).rstrip()
+
+
+def _costs(trainer: Trainer) -> list[str]:
+    bill = costs(trainer.procedure, trainer.context(torch.device("meta")))
+    lines = [f"{role:<12} {count:>15,} parameters" for role, count in bill.parameters.items()]
+    for kind, (count, flops) in bill.passes.items():
+        lines.append(f"{kind:<12} {count} x {_amount(flops)}FLOP a step, forward and backward")
+    per_image = bill.flops / trainer.batch
+    total = bill.flops * trainer.steps
+    speed = trainer.peak_flops * trainer.mfu / per_image
+    lines += [
+        f"one step     {_amount(bill.flops)}FLOP, {_amount(per_image)}FLOP an image",
+        f"the run      {trainer.images:,} images, {trainer.steps:,} steps of {trainer.batch}, {_amount(total)}FLOP",
+        f"memory       {_amount(bill.weights)}B weights, gradients, optimiser and averages; "
+        f"{_amount(bill.activations)}B activations (float32)",
+        f"speed        {speed:,.0f} images/s at {trainer.mfu:.0%} of {_amount(trainer.peak_flops)}FLOP/s, "
+        f"{trainer.images / speed / 3600:.2g} hours",
+    ]
+    if isinstance(trainer.procedure, Distillation) and trainer.procedure.loss.uses_real_data:
+        share = trainer.procedure.fake_steps * trainer.procedure.real_batch / trainer.batch
+        lines.append(f"real data    {share * speed:,.0f} images/s must be read to keep up")
+    elif not isinstance(trainer.procedure, Distillation):
+        lines.append(f"real data    {speed:,.0f} images/s must be read to keep up")
+    return lines
+
+
+def _missing(trainer: Trainer) -> list[str]:
+    lines = []
+    if missing := trainer.data.missing():
+        lines.append(f"missing      {missing}")
+    if isinstance(trainer.procedure, Distillation):
+        teacher = trainer.procedure.teacher
+        if teacher.checkpoint is not None and not checkpoints.exists(teacher.checkpoint):
+            lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
+        elif teacher.checkpoint is None and teacher.needs_weights:
+            lines.append(f"teacher      trained first by {teacher.recipe}, unless that was done before")
+    return lines
+
+
+def _amount(number: float) -> str:
+    """A number with a metric prefix and three digits: 12.4 G."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while number >= 1000 and len(prefixes) > 1:
+        number /= 1000
+        prefixes.pop(0)
+    return f"{number:.3g} {prefixes[0]}"

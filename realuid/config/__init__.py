@@ -1,0 +1,16 @@
+"""Gin files in, an assembled program out: the project's only meeting with gin.
+
+    config = load(["gin/smoke.gin"], ["RealUID.alpha = 0.94"])
+    print(tree(config))
+    trainer = build(config)
+
+Components are plain classes; `register_components` tells gin their names. Everything a user can get wrong raises
+`ConfigError`, one line that names the place and the nearest valid name.
+"""
+
+from realuid.config.configuration import Config, differences, load, tree
+from realuid.config.construction import build
+from realuid.config.errors import ConfigError
+from realuid.config.registry import register_components
+
+__all__ = ["Config", "ConfigError", "build", "differences", "load", "register_components", "tree"]

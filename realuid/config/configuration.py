@@ -1,0 +1,177 @@
+"""A configuration: the bindings of gin files and of the command line, checked and in a fixed order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from realuid.config.assembly import Component, assemble, outline
+from realuid.config.errors import ConfigError, blaming
+from realuid.config.files import find_file
+from realuid.config.language import Binding, Import, read_binding, read_file, read_text, written
+from realuid.config.registry import REQUIRED, find, register_components, register_plugin
+from realuid.config.table import Table, bound, canonical, default, settled
+from realuid.config.usage import unused, used
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `root` is assembled from. It has passed every check that can be made without building."""
+
+    name: str
+    root: str
+    imports: tuple[str, ...]
+    statements: tuple[Binding, ...]
+
+    @classmethod
+    def from_text(cls, text: str, name: str = "config", root: str = "Trainer") -> Config:
+        """The configuration written as `text`. Raises ConfigError as `load` does."""
+        register_components()
+        return _checked(name, root, read_text(text, name))
+
+    @property
+    def table(self) -> dict[str, Binding]:
+        """The statements by their keys."""
+        return {statement.key: statement for statement in self.statements}
+
+    @property
+    def bindings(self) -> dict[str, str]:
+        """`scope/Name.argument` to the value's text, macros left out."""
+        return {statement.key: repr(statement.value) for statement in self.statements if statement.component}
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where each binding and each macro was written: `file:line` or `--bind`."""
+        return {statement.key: statement.origin for statement in self.statements}
+
+    @property
+    def text(self) -> str:
+        """The whole configuration as one gin file, without includes; `from_text` reads it back to the same text."""
+        groups = [[f"import {module}" for module in self.imports]]
+        for _, statements in groupby(self.statements, key=lambda statement: statement.component):
+            groups.append([str(statement) for statement in statements])
+        return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
+
+    def digest(self) -> str:
+        """A short hash of what changes the result: not of spelling, defaults, macros' names or `free_on_resume`."""
+        table, lines = self.table, [self.root]
+        for binding in _results(self):
+            value = _value(binding, table)
+            if value != _value(binding, {key: other for key, other in table.items() if key != binding.key}):
+                lines.append(f"{binding.key} = {value}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def load(files: Sequence[str | Path], bindings: Iterable[str] = (), root: str = "Trainer") -> Config:
+    """Reads gin files in order, then command-line bindings; later statements win.
+
+    A file is looked up as given, then among the project's recipes. A statement that was of use until a later one
+    replaced what used it is dropped: `--bind "Distillation.loss = @Other()"` may leave the old loss's numbers behind.
+
+    Raises ConfigError for whatever is wrong with the statements, without building anything: files and includes that are
+    missing, syntax, unknown or ambiguous names, values of the wrong type, missing arguments, circles, and statements
+    that nothing uses.
+    """
+    register_components()
+    if not files:
+        raise ConfigError("no gin file is given")
+    paths = [find_file(str(file), [Path.cwd()], "--gin") for file in files]
+    statements = (statement for path in paths for statement in read_file(path))
+    return _checked(Path(files[0]).stem, root, (*statements, *map(read_binding, bindings)))
+
+
+def _checked(name: str, root: str, statements: Iterable[Import | Binding]) -> Config:
+    imports, bindings = set(), []
+    for statement in statements:
+        if isinstance(statement, Import):
+            _import(statement)
+            imports.add(statement.module)
+        else:
+            bindings.append(statement)
+    with blaming(name):
+        root = find(root).name
+    table, orphans = _folded([canonical(binding) for binding in bindings], root)
+    for binding in table.values():
+        if binding.component:
+            settled(binding, table)
+    table = {key: binding for key, binding in table.items() if key not in orphans}
+    assemble(table, root, name)
+    if idle := table.keys() - used(table, root):
+        raise unused(next(binding for key, binding in table.items() if key in idle), table, root)
+    return Config(name, root, tuple(sorted(imports)), tuple(sorted(table.values(), key=_order)))
+
+
+def _import(statement: Import) -> None:
+    try:
+        register_plugin(statement.module)
+    except ImportError as error:
+        remedy = "install it, or put its folder on PYTHONPATH"
+        raise ConfigError(f"{statement.origin}: import {statement.module}: {error}; {remedy}") from error
+    except TypeError as error:
+        raise ConfigError(f"{statement.origin}: import {statement.module}: {error}") from error
+
+
+def _folded(bindings: Sequence[Binding], root: str) -> tuple[dict[str, Binding], set[str]]:
+    """The bindings that hold in the end, and the keys of those that served only what a later binding replaced."""
+    table: dict[str, Binding] = {}
+    position: dict[str, int] = {}
+    replacements: list[tuple[int, Table]] = []
+    for number, binding in enumerate(bindings):
+        if binding.key in table:
+            replacements.append((number, dict(table)))
+        table[binding.key], position[binding.key] = binding, number
+    orphans: set[str] = set()
+    for number, before in replacements:
+        orphans |= {key for key in used({**table, **before}, root) if position.get(key, number) < number}
+    return table, orphans - used(table, root)
+
+
+def _order(binding: Binding) -> tuple[str, ...]:
+    return (binding.component.casefold(), binding.component, binding.scope, binding.argument)
+
+
+def tree(config: Config) -> str:
+    """The components that `config` assembles, indented, with every argument; builds nothing."""
+    return "\n".join(outline(plan(config)))
+
+
+def plan(config: Config) -> Component:
+    """The tree of components that building `config` follows."""
+    return assemble(config.table, config.root, config.name)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`Name.argument: old -> new` for everything that changes the result.
+
+    Arguments that their class lists in `free_on_resume` do not count, nor do components that serve only those. Neither
+    do spelling, macros' names, or a binding equal to the default.
+    """
+    old_table, new_table = old.table, new.table
+    lines = []
+    for binding in sorted({b.key: b for b in (*_results(old), *_results(new))}.values(), key=_order):
+        before, after = _value(binding, old_table), _value(binding, new_table)
+        if before != after:
+            lines.append(f"{binding.key}: {before} -> {after}")
+    return lines
+
+
+def _results(config: Config) -> list[Binding]:
+    """The bindings that change the result: not of free arguments, nor of components that only free ones refer to."""
+    table = {
+        statement.key: statement
+        for statement in config.statements
+        if not (statement.component and find(statement.component).parameters[statement.argument].free)
+    }
+    effective = used(table, config.root)
+    return [binding for key, binding in table.items() if key in effective and binding.component]
+
+
+def _value(place: Binding, table: Table) -> str:
+    """The value that the argument which `place` binds has there under the bindings of `table`."""
+    if binding := bound(table, place.scope, place.component).get(place.argument):
+        return written(settled(binding, table))
+    parameter = find(place.component).parameters[place.argument]
+    return "unbound" if parameter.default is REQUIRED else written(default(parameter))

@@ -1,0 +1,50 @@
+"""Which bindings play a part. Gin accepts a misspelt scope or a dead macro without a word; here they are found."""
+
+from __future__ import annotations
+
+from realuid.config.errors import ConfigError, nearest
+from realuid.config.language import Binding, Macro, Reference
+from realuid.config.table import Table, bound, enclosing, spread
+
+
+def used(table: Table, root: str) -> set[str]:
+    """The keys of the bindings and macros that play a part in building `root`. Never fails: errors are found later."""
+    places = _places(table, root)
+    keys = {
+        binding.key
+        for binding in table.values()
+        if any(name == binding.component and binding.scope in enclosing(scope) for scope, name in places)
+    }
+    macros = {leaf.name for key in keys for leaf in spread(table[key].value, table) if isinstance(leaf, Macro)}
+    return keys | macros
+
+
+def _places(table: Table, root: str) -> set[tuple[str, str]]:
+    """The (scope, component) of everything that is built."""
+    found: set[tuple[str, str]] = set()
+    waiting = [("", root)]
+    while waiting:
+        place = scope, name = waiting.pop()
+        if place not in found:
+            found.add(place)
+            for binding in bound(table, scope, name).values():
+                references = (leaf for leaf in spread(binding.value, table) if isinstance(leaf, Reference))
+                waiting += [(reference.scope or scope, reference.name) for reference in references]
+    return found
+
+
+def unused(binding: Binding, table: Table, root: str) -> ConfigError:
+    """Why nothing uses `binding`, and what was probably meant."""
+    places = _places(table, root)
+    scopes = sorted({scope for scope, name in places if name == binding.component and scope})
+    names = {name for _, name in places}
+    if not binding.component:
+        macros = used(table, root) & {other.key for other in table.values() if not other.component}
+        reason = f"no binding uses the macro %{binding.key}{nearest(binding.key, macros)}"
+    elif binding.component in names:
+        known = f"; it is built in {', '.join(scopes) or 'no scope'}"
+        reason = f"no {binding.component} is built in scope {binding.scope!r}{nearest(binding.scope, scopes, known)}"
+    else:
+        suggestion = nearest(binding.component, names)
+        reason = f"nothing uses it, for no @{binding.component}() is part of {root}{suggestion}"
+    return ConfigError(f"{binding.place}: {reason}")

@@ -1,0 +1,241 @@
+"""Feature networks: what maps images to the numbers in which distributions are compared.
+
+A Frechet distance means something only beside the network it was measured with. So every network carries a name and a
+checksum of its weights, and both go into the stamp of each result.
+"""
+
+import hashlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from loguru import logger
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from realuid.atomic import write_atomically
+from realuid.data.dataset import Dataset
+from realuid.data.location import locate
+from realuid.data.pixels import to_float
+from realuid.errors import DataError
+
+__all__ = ["FeatureNetwork", "SmallClassifier"]
+
+
+class FeatureNetwork(nn.Module, ABC):
+    """uint8 images [N, C, H, W] in, float features [N, num_features] out, always in evaluation mode and float32.
+
+    Attributes:
+        name: what results are stamped with.
+        num_features: width of the features.
+        reads_labels: whether `predict` is offered.
+    """
+
+    name: str
+    num_features: int
+    reads_labels: bool = False
+
+    @abstractmethod
+    def prepare(self, data: Dataset, device: torch.device | str) -> None:
+        """Load or make the weights for images like those of `data`, and move them to `device`."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """What `forward` returns; called with images on the network's device, without gradients or autocast."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [N, num_features] of uint8 images [N, C, H, W]; raises TypeError for any other dtype."""
+        if images.dtype != torch.uint8:
+            # Floats in [-1, 1] and in [0, 1] look alike from here; a silent guess would change every result.
+            raise TypeError(f"{self.name} takes uint8 images, not {images.dtype}")
+        with self._plain():
+            return self.embed(images.to(self.device))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Labels [N] (int64) read from uint8 images [N, C, H, W], where `reads_labels` is true."""
+        raise NotImplementedError(f"{self.name} reads no labels")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; raises RuntimeError before `prepare`."""
+        for weight in self.state_dict().values():
+            return weight.device
+        raise RuntimeError(f"{self.name} has no weights yet: call prepare(data, device) first")
+
+    @property
+    def checksum(self) -> str:
+        """sha256 (hexadecimal) over the names, shapes, types and values of all weights."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @contextmanager
+    def _plain(self) -> Iterator[None]:
+        """Evaluation is called from inside training loops: their autocast must not reach the features."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            yield
+
+    def stamp(self) -> dict[str, object]:
+        """What must be equal for two results to be comparable: `network` and `network_sha256`."""
+        return {"network": self.name, "network_sha256": self.checksum}
+
+
+class SmallClassifier(FeatureNetwork):
+    """A small convolutional classifier of the data's own labels; for sets that no published network knows.
+
+    It is trained once, on 80% of the real images, and kept as a file beside the data; its accuracy on the other 20% is
+    logged, stored and stamped. The features are its 64 penultimate values, before their nonlinearity (nearer to a
+    Gaussian, which is what a Frechet distance assumes), each shifted and scaled to zero mean and unit variance on all
+    real images: otherwise the scale of a distance would be an accident of training.
+
+    The weights, and with them the distances, depend on the machine that trained them: compare only results whose stamps
+    agree. On the CPU the same machine and thread count give the same weights again; a GPU may differ in the last bits.
+
+    Args:
+        width: channels of the first layer; a multiple of 8.
+        epochs: passes over the training part. 20 suit about a thousand images; large sets need fewer.
+        seed: of the split, the initial weights, the order and the shifts.
+        cache: local folder of the weights; by default `features` inside `REALUID_DATA`.
+    """
+
+    name = "small-classifier"
+    num_features = 64
+    reads_labels = True
+    body: nn.Sequential
+    head: nn.Sequential
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, *, width: int = 32, epochs: int = 20, seed: int = 0, cache: str | None = None) -> None:
+        super().__init__()
+        if width < 8 or width % 8:
+            raise ValueError(f"SmallClassifier.width must be a multiple of 8, not {width}")
+        self.width, self.epochs, self.seed, self.cache = width, epochs, seed, cache
+        self.accuracy = float("nan")  # on the held-out 20%, known after prepare
+
+    def prepare(self, data: Dataset, device: torch.device | str) -> None:
+        """Read the weights trained on `data` before, or train and keep them.
+
+        Raises:
+            DataError: the data has fewer than two classes, the kept file is damaged, or there is no place for it.
+        """
+        if data.classes < 2:
+            raise DataError("SmallClassifier learns from labels: evaluate against the data with its classes declared")
+        folder = self.cache or locate("features")
+        if "://" in folder:
+            raise DataError(f"{folder} is no local folder: bind SmallClassifier.cache to one")
+        settings = {
+            "format": 1,  # count up when the architecture or the training below changes
+            "data": data.checksum,
+            "shape": list(data.shape),
+            "classes": data.classes,
+            "width": self.width,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        path = Path(folder) / f"{self.name}-{key}.pt"
+        self._build(data.shape, data.classes)
+        self.to(device)
+        if path.exists():
+            self._read(path)
+        else:
+            start = time.perf_counter()
+            self._train(data)
+            content = {"settings": settings, "accuracy": self.accuracy, "weights": self.state_dict()}
+            write_atomically(path, lambda file: torch.save(content, file))
+            logger.info("{}: trained in {:.1f} s", self.name, time.perf_counter() - start)
+        logger.info("{}: held-out accuracy {:.4f}, weights in {}", self.name, self.accuracy, path)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return (self.body(to_float(images)) - self.mean) / self.deviation
+
+    def predict(self, images: Tensor, batch: int = 1000) -> Tensor:
+        """Labels [N] (int64, on the CPU) that the classifier reads from uint8 images [N, C, H, W]."""
+        with self._plain():
+            parts = (self.head(self.body(to_float(part.to(self.device)))) for part in images.split(batch))
+            return torch.cat([logits.argmax(dim=1).cpu() for logits in parts])
+
+    def stamp(self) -> dict[str, object]:
+        return super().stamp() | {"accuracy": self.accuracy}
+
+    def _build(self, shape: tuple[int, int, int], classes: int) -> None:
+        channels, height, width = shape
+        body: list[nn.Module] = []
+        inputs, outputs = channels, self.width
+
+        def block(stride: int) -> None:
+            body.extend([nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.GroupNorm(8, outputs), nn.SiLU()])
+
+        # Layers draw initial values from the global generator on construction: give it back as it was.
+        with torch.random.fork_rng(devices=[]):
+            block(stride=1)
+            while min(height, width) > 4:
+                inputs, outputs = outputs, min(2 * outputs, 4 * self.width)
+                block(stride=2)
+                height, width = (height + 1) // 2, (width + 1) // 2
+            inputs = outputs
+            block(stride=1)
+            body += [nn.Flatten(), nn.Linear(outputs * height * width, self.num_features)]
+            self.body = nn.Sequential(*body)
+            self.head = nn.Sequential(nn.SiLU(), nn.Linear(self.num_features, classes))
+        self.register_buffer("mean", torch.zeros(self.num_features))
+        self.register_buffer("deviation", torch.ones(self.num_features))
+        self.requires_grad_(False).eval()
+
+    def _read(self, path: Path) -> None:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self.load_state_dict(content["weights"])
+            self.accuracy = content["accuracy"]
+        except Exception as error:  # whatever a damaged archive raises says nothing about the file
+            raise DataError(f"{path} cannot be read ({error}): delete it, and it is made again") from error
+
+    def _train(self, data: Dataset, batch: int = 64, rate: float = 2e-3) -> None:
+        """AdamW with a one-cycle rate and shifts of one pixel (no flips: a mirrored digit is another digit)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                bound = layer.weight[0].numel() ** -0.5
+                for weight in layer.parameters():
+                    weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+
+        order = torch.randperm(len(data.images), generator=generator)
+        train, held_out = order.tensor_split([round(0.8 * len(order))])
+        steps = self.epochs * -(-len(train) // batch)
+        self.requires_grad_(True)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+        for _ in range(self.epochs):
+            for chosen in train[torch.randperm(len(train), generator=generator)].split(batch):
+                images = _shifted(data.images[chosen], generator)
+                with torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
+                    logits = self.head(self.body(to_float(images.to(self.device))))
+                    loss = F.cross_entropy(logits, data.labels[chosen].to(self.device))
+                    optimizer.zero_grad()
+                    loss.backward()
+                optimizer.step()
+                schedule.step()
+        self.requires_grad_(False)
+
+        features = torch.cat([self(part).double() for part in data.images.split(1000)])
+        self.mean.copy_(features.mean(dim=0))
+        self.deviation.copy_(features.std(dim=0).clamp(min=1e-6))
+        read = self.predict(data.images[held_out])
+        self.accuracy = (read == data.labels[held_out].cpu()).double().mean().item()
+
+
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image [N, C, H, W] moved by -1, 0 or 1 pixels both ways; what enters repeats the edge."""
+    count, _, height, width = images.shape
+    offsets = torch.randint(-1, 2, (2, count, 1), generator=generator)
+    rows = (offsets[0] + torch.arange(height)).clamp(0, height - 1)[:, :, None]  # [N, H, 1]
+    columns = (offsets[1] + torch.arange(width)).clamp(0, width - 1)[:, None, :]  # [N, 1, W]
+    items = torch.arange(count)[:, None, None]
+    return images.permute(0, 2, 3, 1)[items, rows, columns].permute(0, 3, 1, 2)

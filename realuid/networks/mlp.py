@@ -1,0 +1,61 @@
+"""A small multilayer perceptron for vectors and tiny images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from realuid.networks.embedding import sinusoidal
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Residual perceptron: `network(x [B, C, ...], time [B], labels [B]) -> [B, height * C, ...]`.
+
+    Args:
+        shape: shape of one sample, (D,) for vectors or (C, H, W).
+        width: hidden units.
+        depth: hidden layers.
+        classes: number of class labels; 0 for an unconditional network, which ignores them.
+        time_scale: the time is multiplied by this before its sinusoidal embedding, whose highest frequency is 1 rad.
+        height: how many times the sample's entries to predict (`Target.height`).
+
+    Raises:
+        ValueError: if `depth` is less than one.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 256,
+        depth: int = 3,
+        classes: int = 0,
+        time_scale: float = 1.0,
+        height: int = 1,
+    ) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
+        size = math.prod(shape)
+        self.width, self.height, self.time_scale = width, height, time_scale
+        self.time_embed = nn.Linear(width, width)
+        self.label_emb = nn.Embedding(classes, width) if classes else None
+        self.into = nn.Linear(size, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
+        self.out = nn.Linear(width, height * size)
+
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        embedding = self.time_embed(sinusoidal(self.time_scale * time, self.width))
+        if self.label_emb is not None:
+            embedding = embedding + self.label_emb(labels)
+        h = self.into(x.flatten(1))
+        for norm, layer in zip(self.norms, self.hidden, strict=True):
+            h = h + layer(F.silu(norm(h) + embedding))
+        return torch.cat([part.view_as(x) for part in self.out(h).chunk(self.height, dim=1)], dim=1)

@@ -1,0 +1,227 @@
+"""The U-Net of ADM (Dhariwal & Nichol 2105.05233), with guided-diffusion's module names, so that weights in that
+format (also TorchCFM's and the RealUID authors') fit.
+
+Of its family it keeps what matching models use: residual blocks with group norm, attention at chosen depths, time and
+class embeddings added to or scaling the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from realuid.networks.embedding import sinusoidal
+
+__all__ = ["UNet"]
+
+GROUPS = 32
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(GROUPS, channels // 4), channels)
+
+
+def _zero(module: nn.Module) -> nn.Module:
+    """Residual branches start at zero, so that a new network is the identity plus its input convolution."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class ResBlock(nn.Module):
+    """GN, SiLU, conv, + embedding, GN, SiLU, dropout, conv, + input."""
+
+    def __init__(self, *, channels: int, out_channels: int, embedding: int, dropout: float, scale_shift: bool) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.in_layers = nn.Sequential(_norm(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels * (1 + scale_shift)))
+        self.out_layers = nn.Sequential(
+            _norm(out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            _zero(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        same = channels == out_channels
+        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.in_layers(x)
+        e = self.emb_layers(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = e.chunk(2, dim=1)
+            norm, *rest = self.out_layers
+            h = norm(h) * (1 + scale) + shift
+            for layer in rest:
+                h = layer(h)
+        else:
+            h = self.out_layers(h + e)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels, heads of `head_channels` channels; queries, keys and values lie per head."""
+
+    def __init__(self, *, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_channels)
+        self.norm = _norm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = _zero(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        tokens = rearrange(self.norm(x), "b c h w -> b c (h w)")
+        q, k, v = rearrange(self.qkv(tokens), "b (n three c) l -> three b n l c", three=3, n=self.heads).contiguous()
+        h = rearrange(F.scaled_dot_product_attention(q, k, v), "b n l c -> b (n c) l")
+        return x + self.proj_out(h).view_as(x)
+
+
+class Downsample(nn.Module):
+    """Strided convolution: half the height and width."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour, then a convolution: twice the height and width."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class _Input(nn.Conv2d):
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class _Stage(nn.ModuleList):
+    """Layers applied one after another, all given the embedding."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x, embedding)
+        return x
+
+
+class UNet(nn.Module):
+    """ADM's U-Net: `network(x [B, C, H, W], time [B], labels [B]) -> [B, height * C, H, W]`.
+
+    Args:
+        shape: (C, H, W) of the images; H and W divisible by 2^(len(multipliers) - 1).
+        width: channels at full resolution.
+        multipliers: channels of each resolution as multiples of `width`, from full resolution down.
+        blocks: residual blocks a resolution.
+        attention: depths (0 = full resolution) whose blocks are followed by self-attention; the middle always has it.
+        head_channels: channels of an attention head.
+        classes: number of class labels; 0 for an unconditional network, which ignores them.
+        conditioning: how time and class enter a residual block: `add`ed, or as `scale_shift` of the normalised
+            features.
+        dropout: probability inside residual blocks.
+        time_scale: the time is multiplied by this before its sinusoidal embedding, whose highest frequency is 1 rad.
+        height: how many times C channels to predict (`Target.height`).
+
+    Raises:
+        ValueError: if the shape does not divide, or a depth in `attention` does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        width: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (1,),
+        head_channels: int = 64,
+        classes: int = 0,
+        conditioning: Literal["add", "scale_shift"] = "add",
+        dropout: float = 0.0,
+        time_scale: float = 1.0,
+        height: int = 1,
+    ) -> None:
+        super().__init__()
+        channels, *size = shape
+        factor = 2 ** (len(multipliers) - 1)
+        if any(side % factor for side in size):
+            raise ValueError(f"H and W of shape {tuple(shape)} must be divisible by {factor}, one halving a multiplier")
+        if not set(attention) <= set(range(len(multipliers))):
+            raise ValueError(f"attention depths {list(attention)} must lie in 0..{len(multipliers) - 1}")
+        self.width, self.time_scale = width, time_scale
+        embedding = 4 * width
+
+        def residual(ins: int, outs: int) -> ResBlock:
+            return ResBlock(
+                channels=ins,
+                out_channels=outs,
+                embedding=embedding,
+                dropout=dropout,
+                scale_shift=conditioning == "scale_shift",
+            )
+
+        def stage(ins: int, outs: int, depth: int) -> list[nn.Module]:
+            layers: list[nn.Module] = [residual(ins, outs)]
+            if depth in attention:
+                layers.append(AttentionBlock(channels=outs, head_channels=head_channels))
+            return layers
+
+        self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.label_emb = nn.Embedding(classes, embedding) if classes else None
+
+        current = width * multipliers[0]
+        self.input_blocks = nn.ModuleList([_Stage([_Input(channels, current, 3, padding=1)])])
+        skips = [current]
+        for depth, multiplier in enumerate(multipliers):
+            for _ in range(blocks):
+                self.input_blocks.append(_Stage(stage(current, width * multiplier, depth)))
+                current = width * multiplier
+                skips.append(current)
+            if depth + 1 < len(multipliers):
+                self.input_blocks.append(_Stage([Downsample(current)]))
+                skips.append(current)
+
+        self.middle_block = _Stage(
+            [
+                residual(current, current),
+                AttentionBlock(channels=current, head_channels=head_channels),
+                residual(current, current),
+            ]
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for depth, multiplier in reversed(list(enumerate(multipliers))):
+            for index in range(blocks + 1):
+                layers = stage(current + skips.pop(), width * multiplier, depth)
+                current = width * multiplier
+                if depth and index == blocks:
+                    layers.append(Upsample(current))
+                self.output_blocks.append(_Stage(layers))
+
+        self.out = nn.Sequential(_norm(current), nn.SiLU(), _zero(nn.Conv2d(current, height * channels, 3, padding=1)))
+
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        embedding = self.time_embed(sinusoidal(self.time_scale * time, self.width))
+        if self.label_emb is not None:
+            embedding = embedding + self.label_emb(labels)
+        skips: list[Tensor] = []
+        for block in self.input_blocks:
+            x = block(x, embedding)
+            skips.append(x)
+        x = self.middle_block(x, embedding)
+        for block in self.output_blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+        return self.out(x)

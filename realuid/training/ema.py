@@ -1,0 +1,76 @@
+"""Exponential moving averages of the generator's weights, several decays at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["EMA"]
+
+
+class EMA:
+    """Averages w <- d w + (1 - d) weights after every step, one set a decay, in float32.
+
+    Early on d is min(decay, (1 + n) / (10 + n)) after n updates, so that the average forgets the initial weights; runs
+    of the usual length do not notice.
+
+    Args:
+        decays: the decays; the first is the one that is evaluated and exported.
+
+    Raises:
+        ValueError: if `decays` is empty or leaves [0, 1).
+    """
+
+    def __init__(self, *, decays: Sequence[float] = (0.999,)) -> None:
+        if not decays or not all(0 <= decay < 1 for decay in decays):
+            raise ValueError(f"decays must be one or more numbers in [0, 1), got {tuple(decays)}")
+        self.decays = {str(decay): decay for decay in decays}
+        self.updates = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the averages, the decays as text; the first is the default."""
+        return list(self.decays)
+
+    def attach(self, module: nn.Module) -> None:
+        """Starts all averages at the weights of `module`, which is the one followed from now on."""
+        self.module = module
+        self.weights: dict[str, list[Tensor]] = {
+            name: [p.detach().float().clone() for p in module.parameters()] for name in self.decays
+        }
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of every average."""
+        warm = (1 + self.updates) / (10 + self.updates)
+        current = [p.detach().float() for p in self.module.parameters()]
+        for name, decay in self.decays.items():
+            torch._foreach_lerp_(self.weights[name], current, 1 - min(decay, warm))
+        self.updates += 1
+
+    @torch.no_grad()
+    def averaged(self, name: str | None = None) -> nn.Module:
+        """A copy of the module, in evaluation mode, that carries the average `name` (default: the first).
+
+        Raises:
+            KeyError: if there is no such average.
+        """
+        module = copy.deepcopy(self.module).eval().requires_grad_(False)
+        torch._foreach_copy_(list(module.parameters()), self.weights[name or self.names[0]])
+        return module
+
+    def state_dict(self) -> dict:
+        """Number of updates, and for every average its weights by parameter name."""
+        names = [n for n, _ in self.module.named_parameters()]
+        sets = {name: dict(zip(names, weights, strict=True)) for name, weights in self.weights.items()}
+        return {"updates": self.updates, "weights": sets}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        """Restores `state_dict`; the decays must be the same."""
+        self.updates = state["updates"]
+        for name, weights in self.weights.items():
+            torch._foreach_copy_(weights, list(state["weights"][name].values()))

@@ -1,0 +1,92 @@
+"""The run folder: the files of a run, where they lie, and how they survive an interruption.
+
+config.gin  metrics.jsonl  samples/  checkpoints/  summary.json  exit.json  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from realuid import checkpoints
+from realuid.atomic import write_atomically
+from realuid.errors import CheckpointError
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Args:
+        path: the folder; made when first written to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.gin"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def exit(self) -> Path:
+        return self.path / "exit.json"
+
+    def samples(self, name: str) -> Path:
+        return self.path / "samples" / f"{name}.png"
+
+    def write_text(self, path: Path, text: str) -> None:
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def write_json(self, path: Path, content: Any) -> None:
+        self.write_text(path, json.dumps(content, indent=1) + "\n")
+
+    def read_json(self, path: Path) -> Any:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        names = (path.name for path in (self.path / "checkpoints").glob("step_*.pt"))
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d+)\.pt", name)))
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step_{step:08d}.pt"
+
+    def newest_checkpoint(self) -> Path:
+        """The checkpoint that a resumed run starts from.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        steps = self.checkpoint_steps()
+        if not steps:
+            raise CheckpointError(f"{self} has no checkpoint")
+        return self.checkpoint(steps[-1])
+
+    def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> None:
+        """Writes a checkpoint atomically, then drops all but the newest `keep`."""
+        self.checkpoint(step).parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.save(str(self.checkpoint(step)), state)
+        for old in self.checkpoint_steps()[:-keep]:
+            self.checkpoint(old).unlink()
+
+    def set_aside(self) -> Path | None:
+        """Moves an existing folder to NAME.1 (or the next free number); returns where it went."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        return self.path.rename(aside)

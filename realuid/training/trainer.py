@@ -1,0 +1,292 @@
+"""The trainer: the loop around a procedure. What it needs is bound in gin; it runs outside of gin."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any, ClassVar
+
+import torch
+from loguru import logger
+
+from realuid import checkpoints
+from realuid.data.dataset import Dataset
+from realuid.errors import RunError
+from realuid.evaluation.evaluator import Evaluator
+from realuid.training.assessment import Assessment
+from realuid.training.folder import RunFolder
+from realuid.training.procedure import Context, Procedure
+from realuid.training.randomness import Randomness
+from realuid.training.signals import Interrupted, StopSignal
+from realuid.training.tracking import Meters, Tracker
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains a procedure on data; the root of every assembly. All amounts are in images, rounded up to whole steps.
+
+    Args:
+        procedure: what is trained: `@Distillation()` or `@TeacherTraining()`.
+        data: the real images.
+        evaluator: how samples are judged; None for no figures.
+        seed: of everything random.
+        batch: samples of the global batch; one process takes all of them.
+        lanes: the global batch is drawn in this many independent parts, see `realuid.training.randomness`.
+        images: length of the run.
+        log_images: distance of two lines in metrics.jsonl.
+        sample_images: distance of two sample grids.
+        evaluate_images: distance of two evaluations; None for only the last.
+        checkpoint_images: distance of two checkpoints.
+        keep: checkpoints kept.
+        device: `auto` (CUDA if there is any), `cpu`, `cuda`, `cuda:1`, ...
+        threads: CPU threads; None for torch's choice.
+        peak_flops: floating-point operations a second that the dry run reckons with (an H100's bf16 tensor cores).
+        mfu: share of the peak, in (0, 1], that it expects to reach.
+
+    Raises:
+        ValueError: if an amount is less than one or the batch does not divide into lanes.
+    """
+
+    free_on_resume: ClassVar[frozenset[str]] = frozenset(
+        {
+            "images",
+            "log_images",
+            "sample_images",
+            "evaluate_images",
+            "checkpoint_images",
+            "keep",
+            "device",
+            "threads",
+            "evaluator",
+            "peak_flops",
+            "mfu",
+        }
+    )
+
+    def __init__(
+        self,
+        *,
+        procedure: Procedure,
+        data: Dataset,
+        evaluator: Evaluator | None = None,
+        seed: int = 0,
+        batch: int,
+        lanes: int = 1,
+        images: int,
+        log_images: int,
+        sample_images: int,
+        evaluate_images: int | None = None,
+        checkpoint_images: int,
+        keep: int = 2,
+        device: str = "auto",
+        threads: int | None = None,
+        peak_flops: float = 989e12,
+        mfu: float = 0.4,
+    ) -> None:
+        amounts = {"batch": batch, "lanes": lanes, "images": images, "log_images": log_images, "keep": keep}
+        amounts |= {"sample_images": sample_images, "checkpoint_images": checkpoint_images}
+        for name, amount in amounts.items():
+            if amount < 1:
+                raise ValueError(f"{name} must be at least 1, got {amount}")
+        if batch % lanes:
+            raise ValueError(f"the batch of {batch} does not divide into {lanes} lanes")
+        self.procedure, self.data, self.evaluator = procedure, data, evaluator
+        self.seed, self.batch, self.lanes, self.images = seed, batch, lanes, images
+        self.log_images, self.sample_images = log_images, sample_images
+        self.evaluate_images, self.checkpoint_images = evaluate_images, checkpoint_images
+        self.keep, self.device, self.threads = keep, device, threads
+        self.peak_flops, self.mfu = peak_flops, mfu
+
+    @property
+    def steps(self) -> int:
+        """Length of the run in steps."""
+        return -(-self.images // self.batch)
+
+    def context(self, device: torch.device) -> Context:
+        """What the procedure is given; the data are not opened here."""
+        frequencies = torch.ones(self.data.classes, device=device)
+        randomness = Randomness(seed=self.seed, lanes=self.lanes, device=device)
+        return Context(device, self.batch, self.data.shape, self.data, frequencies, randomness)
+
+    def prepare(self) -> None:
+        """Opens the data and starts the procedure: after this it can step, be loaded and be sampled.
+
+        Raises:
+            DataError, CheckpointError: if data or weights are missing or do not fit.
+            ValueError: if assembled parts do not fit each other.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RunError("a run takes one process for now: start it without torchrun")
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        device = device_named(self.device)
+        torch.manual_seed(self.seed)
+        self.data.open(seed=self.seed, device=device)
+        context = self.context(device)
+        if self.data.classes:
+            context.frequencies.copy_(self.data.label_counts)
+        self.procedure.start(context)
+        self.assessment = Assessment(self.procedure, self.data, self.evaluator, device)
+
+    def run(self, folder: RunFolder, config: str) -> None:
+        """Trains, once prepared, from the newest checkpoint of the folder, or from the start, to the end; evaluates.
+
+        Args:
+            folder: where everything is written.
+            config: the flattened gin text, kept in every checkpoint.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, the state saved.
+            RunError: if a loss or a gradient is no longer finite; the last good checkpoint stands.
+        """
+        done, before = self.resume(folder)
+        if done >= self.steps and folder.summary.exists():
+            logger.info("{} is complete: {:,} images", folder, done * self.batch)
+            return
+        self._announce(folder, done)
+        tracker = Tracker(folder, done)
+        clock = _Clock(before, done * self.batch)
+        with StopSignal() as stop:
+            for step in range(done + 1, self.steps + 1):
+                self.meters.add(self.procedure.step(step - 1))
+                last = step == self.steps
+                line: dict[str, Any] = {}
+                if last or self._due(step, self.log_images):
+                    line |= self._read_meters(step, clock)
+                if last or self._due(step, self.sample_images):
+                    self.assessment.save_grid(folder, f"step_{step:08d}")
+                if self.evaluate_images and not last and self._due(step, self.evaluate_images):
+                    line |= self.assessment.quick()
+                if last:
+                    line |= self._finish(folder, clock)
+                if line:
+                    tracker.write(self._where(step, clock.wall()) | line)
+                if last or stop.number or self._due(step, self.checkpoint_images):
+                    self._save(folder, step, clock.wall(), config)
+                if stop.number and not last:
+                    tracker.close()
+                    raise Interrupted(stop.number)
+        tracker.close()
+        if done >= self.steps:  # killed between the last checkpoint and the summary, or shortened
+            self._finish(folder, clock)
+
+    def _announce(self, folder: RunFolder, done: int) -> None:
+        logger.info(
+            "{}: {:,} images in {:,} steps of {} (1 process of {}), seed {}, {} on {} threads",
+            folder,
+            self.images,
+            self.steps,
+            self.batch,
+            self.batch,
+            self.seed,
+            self.procedure_device,
+            torch.get_num_threads(),
+        )
+        for role, network in self.procedure.networks().items():
+            logger.info("{}: {:,} parameters", role, sum(p.numel() for p in network.parameters()))
+        if done:
+            logger.info("resumed after {:,} images", done * self.batch)
+
+    @property
+    def procedure_device(self) -> torch.device:
+        return next(next(iter(self.procedure.networks().values())).parameters()).device
+
+    def resume(self, folder: RunFolder, step: int | None = None) -> tuple[int, float]:
+        """Loads a checkpoint of the folder (default: the newest) into the prepared procedure.
+
+        Returns:
+            Steps done and seconds spent; (0, 0.0) where there is no checkpoint.
+
+        Raises:
+            CheckpointError: if it is damaged, or there is none of that step.
+        """
+        self.meters = Meters()
+        steps = folder.checkpoint_steps()
+        if step is None and not steps:
+            return 0, 0.0
+        state = checkpoints.load(str(folder.checkpoint(steps[-1] if step is None else step)), self.procedure_device)
+        self.load_state_dict(state)
+        return state["step"], state["wall_s"]
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restores the content of a checkpoint file."""
+        self.procedure.load_state_dict(state["procedure"])
+        self.procedure.ema.load_state_dict(state["ema"])
+        self.meters = Meters()
+        self.meters.load_state_dict(state["meters"])
+
+    def _save(self, folder: RunFolder, step: int, wall: float, config: str) -> None:
+        state = {
+            **self._where(step, wall),
+            "config": config,
+            "versions": {"torch": str(torch.__version__), "threads": torch.get_num_threads()},
+            "procedure": self.procedure.state_dict(),
+            "ema": self.procedure.ema.state_dict(),
+            "meters": self.meters.state_dict(),
+        }
+        folder.save_checkpoint(step, state, self.keep)
+
+    def _where(self, step: int, wall: float) -> dict:
+        return {"step": step, "images": step * self.batch, "wall_s": round(wall, 3)}
+
+    def _due(self, step: int, every: int) -> bool:
+        """Whether a multiple of `every` images was passed in this step."""
+        return step * self.batch // every > (step - 1) * self.batch // every
+
+    def _read_meters(self, step: int, clock: _Clock) -> dict[str, float]:
+        """The means since the last line, shown and checked."""
+        numbers = self.meters.take()
+        speed = clock.speed(step * self.batch)
+        logger.info(
+            "{:>4.0%}  {:>9,} images  {:>6.0f} img/s  {:>5.0f} s left   {}",
+            step / self.steps,
+            step * self.batch,
+            speed,
+            (self.steps - step) * self.batch / speed,
+            "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()),
+        )
+        if broken := [name for name, value in numbers.items() if not math.isfinite(value)]:
+            raise RunError(f"step {step}: {', '.join(broken)} not finite; the last good checkpoint stands")
+        return numbers | {"images_per_s": round(speed, 2)}
+
+    def _finish(self, folder: RunFolder, clock: _Clock) -> dict[str, float]:
+        """Writes grids and summary.json; returns the figures."""
+        trained_s = clock.wall()
+        logger.info("evaluating")
+        figures = self.assessment.final(folder)
+        images = self.steps * self.batch
+        amounts = {"steps": self.steps, "images": images, "wall_s": round(clock.wall(), 3)}
+        folder.write_json(folder.summary, figures | amounts | {"images_per_s": round(images / trained_s, 2)})
+        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
+        for name, value in numbers.items():
+            logger.info("{:<24} {:.4g}", name, value)
+        return numbers
+
+
+class _Clock:
+    """Seconds of a run over all its sessions, and images a second since the last question."""
+
+    def __init__(self, seconds: float, images: int) -> None:
+        self.before, self.images = seconds, images
+        self.started = self.asked = time.perf_counter()
+
+    def wall(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def speed(self, images: int) -> float:
+        """Images a second between this call and the one before, or the start."""
+        now = time.perf_counter()
+        speed = (images - self.images) / (now - self.asked)
+        self.images, self.asked = images, now
+        return speed
+
+
+def device_named(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"Trainer.device = {name!r} is no device: auto, cpu, cuda or cuda:N") from None

@@ -1,0 +1,34 @@
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from stand_ins import Given
+
+from realuid.evaluation.features import SmallClassifier
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_the_global_generator_left_alone():
+    """No test of this folder may move the global random state; asserted after each."""
+    torch.set_num_threads(1)
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    raw = load_digits()
+    images = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]
+    return Given(images, torch.from_numpy(raw.target), checksum="digits")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="session")
+def classifier(digits, cache):
+    network = SmallClassifier(cache=str(cache))
+    network.prepare(digits, "cpu")
+    return network
