@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["BrownianInterpolant", "EDMInterpolant", "LinearInterpolant"]
 
@@ -88,10 +89,12 @@ class Interpolant(ABC):
     def at(self, t: Tensor) -> Coefficients:
         """Schedules and derivatives at times t `[B]`, computed in float64 on t's device."""
         t = t.detach().double()
-        values, derivatives, *_ = torch.func.jvp(
-            lambda t: (self.a(t), self.b(t), self.g_squared(t)), (t,), (torch.ones_like(t),)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(t, torch.ones_like(t))
+            parts = [forward_ad.unpack_dual(schedule(dual)) for schedule in (self.a, self.b, self.g_squared)]
+        (a, a_dot), (b, b_dot), (g_squared, g_squared_dot) = (
+            (value, torch.zeros_like(t) if slope is None else slope) for value, slope in parts
         )
-        (a, b, g_squared), (a_dot, b_dot, g_squared_dot) = values, derivatives
         return Coefficients(t, a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
 
     def time(self, noise_level: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class MatchingModel(PosteriorMean):
         if scalings is None:
             return self.network(x_t, t.to(x_t.dtype), labels)
         answer = self.network(combine([scalings.into], [x_t]), scalings.noise.to(x_t.dtype), labels)
-        skip = x_t.repeat_interleave(self.target.height, dim=1) if self.target.height > 1 else x_t
+        skip = torch.cat([x_t] * self.target.height, dim=1) if self.target.height > 1 else x_t
         return combine((scalings.skip, scalings.out), (skip, answer))
 
     def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target) -> Tensor:

@@ -1,0 +1,214 @@
+"""Conversions with the exact posterior of Gaussian mixtures as truth, and limits at the ends derived by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from torch import nn
+
+from realuid.conversions import Conversion, UndeterminedError
+from realuid.couplings import Coupling, IndependentCoupling
+from realuid.exact import GaussianMixture
+from realuid.interpolants import BrownianInterpolant, EDMInterpolant, LinearInterpolant
+from realuid.matching import MatchingModel
+from realuid.preconditioning import NoPreconditioning, Preconditioning, Scalings
+from realuid.targets import Data, Latent, Noise, Score, Stack, Velocity
+
+PATHS = {
+    "linear": LinearInterpolant(),
+    "edm": EDMInterpolant(sigma_max=4.0),
+    "brownian": BrownianInterpolant(scale=0.7),
+    "two-sided": BrownianInterpolant(scale=math.sqrt(2)),
+}
+TARGETS = (
+    *(Velocity(), Data(), Noise(), Score(), Latent()),
+    *(Stack((Velocity(), Score())), Stack((Data(), Latent())), Stack((Noise(), Velocity(), Data()))),
+)
+LABELS = torch.zeros(0, dtype=torch.int64)
+
+
+class Paired(Coupling):
+    """A coupling of two data sets: x0 is no Gaussian, and depends on x1."""
+
+    gaussian_source = False
+
+    def pair(self, x0, x1):
+        return x0, x1
+
+
+def name(target):
+    return "+".join(map(name, target.targets)) if isinstance(target, Stack) else type(target).__name__
+
+
+def truth(path):
+    return GaussianMixture(
+        interpolant=path,
+        means=[[0.5, -1.0], [-1.5, 0.3]],
+        covariances=[[[0.5, 0.3], [0.3, 0.4]], [[1.2, -0.5], [-0.5, 0.6]]],
+        weights=[1, 2],
+    )
+
+
+def points(path):
+    """x_t `[19, 2]` and times `[19]` inside the path."""
+    generator = torch.Generator().manual_seed(0)
+    t = path.time(torch.linspace(0.02, 0.98, 19, dtype=torch.float64))
+    return torch.randn(19, 2, generator=generator, dtype=torch.float64) * 2, t
+
+
+def convert(path, predicted, wanted, coupling=None):
+    return Conversion(interpolant=path, coupling=coupling or IndependentCoupling(), predicted=predicted, wanted=wanted)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
+@pytest.mark.parametrize(("predicted", "wanted"), list(permutations(TARGETS, 2)), ids=name)
+def test_posterior_means_become_one_another(path, predicted, wanted):
+    """Without latent noise in the path E[z] says nothing; every other prediction determines everything."""
+    if predicted == Latent() and not path.needs_latent:
+        with pytest.raises(UndeterminedError, match=r"not determined on .* by Latent"):
+            convert(path, predicted, wanted)
+        return
+    conversion, exact = convert(path, predicted, wanted), truth(path)
+    x, t = points(path)
+    conversion.check(t)
+    found = conversion(path.at(t), x, exact.predict(x, t, LABELS, predicted))
+    torch.testing.assert_close(found, exact.predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("predicted", [Stack((Data(), Latent())), Stack((Velocity(), Score()))], ids=name)
+@pytest.mark.parametrize("path", [PATHS["brownian"], PATHS["two-sided"]], ids=["brownian", "two-sided"])
+def test_a_bridge_needs_two_predictions(path, predicted):
+    """Three unknowns, and x_t one known: no single prediction will do for the velocity, two will."""
+    single, wanted = predicted.targets[0], Velocity() if Data() in predicted.targets else Data()
+    with pytest.raises(
+        UndeterminedError, match=rf"^{name(wanted)}\[0\] is not determined.*by {name(single)}\[0\], x_t:"
+    ):
+        convert(path, single, wanted, Paired())
+    conversion, exact = convert(path, predicted, wanted, Paired()), truth(path)
+    x, t = points(path)
+    found = conversion(path.at(t), x, exact.predict(x, t, LABELS, predicted))
+    torch.testing.assert_close(found, exact.predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("path", [PATHS["linear"], PATHS["edm"]], ids=["linear", "edm"])
+@pytest.mark.parametrize(("predicted", "wanted"), list(permutations((Velocity(), Data(), Noise()), 2)), ids=name)
+def test_without_latent_noise_any_coupling_will_do(path, predicted, wanted):
+    x, t = points(path)
+    found = convert(path, predicted, wanted, Paired())(path.at(t), x, truth(path).predict(x, t, LABELS, predicted))
+    torch.testing.assert_close(found, truth(path).predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
+
+
+def test_data_from_velocity_at_the_source_of_the_linear_path():
+    """x1 = x0 + v: the one-step map of flow matching. At the source x_t tells nothing of x1: E[x1] is the mean."""
+    path, zero = PATHS["linear"], torch.zeros(19, dtype=torch.float64)
+    x, v = torch.randn(2, 19, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for coupling in (IndependentCoupling(), Paired()):
+        conversion = convert(path, Velocity(), Data(), coupling)
+        conversion.check(zero)
+        torch.testing.assert_close(conversion(path.at(zero), x, v), x + v)
+    exact = truth(path)
+    mean = torch.tensor([(0.5 - 2 * 1.5) / 3, (-1 + 2 * 0.3) / 3], dtype=torch.float64).expand(19, 2)
+    torch.testing.assert_close(conversion(path.at(zero), x, exact.predict(x, zero, LABELS, Velocity())), mean)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, math.sqrt(2)])
+def test_data_from_velocity_at_the_source_of_the_brownian_path(scale):
+    """E[x1 | x0] = x0 + v + (g g')(t_source) score(x0), the score of N(0, 1) being -x0.
+
+    Sign and factor from transport, without conditional expectations: for x1 ~ N(m, s^2) the law of x_t is N(t m, d^2)
+    with d^2 = (1 - t)^2 + t^2 s^2 + scale^2 t (1 - t), and the flow of v carries x_0 = x to t m + d(t) x; so
+    v(x, 0) = m + d'(0) x. The data being independent of x0, E[x1 | x0] must come out as m.
+    """
+    m, s, h = 1.3, 0.6, 1e-6
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
+    zero = torch.zeros(7, dtype=torch.float64)
+
+    def d(t):
+        return math.sqrt((1 - t) ** 2 + t**2 * s**2 + scale**2 * t * (1 - t))
+
+    v = m + (d(h) - d(-h)) / (2 * h) * x
+    path = BrownianInterpolant(scale=scale)
+    conversion = convert(path, Velocity(), Data())
+    conversion.check(zero)
+    torch.testing.assert_close(conversion(path.at(zero), x, v), torch.full_like(x, m), rtol=0, atol=1e-8)
+    torch.testing.assert_close(x + v + scale**2 / 2 * -x, torch.full_like(x, m), rtol=0, atol=1e-8)
+    exact = GaussianMixture(interpolant=path, means=[[m]], covariances=[[[s**2]]])
+    torch.testing.assert_close(exact.predict(x, zero, LABELS, Velocity()), v, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("path", "end"), [("linear", 1.0), ("brownian", 1.0), ("edm", 0.0)])
+def test_velocity_from_data_is_unbounded_at_the_data_end(path, end):
+    """v = (E[x1] - x_t) / (1 - t) on the linear path, with similar poles on the others."""
+    conversion = convert(PATHS[path], Data(), Velocity())
+    inside = PATHS[path].time(torch.tensor([1.0, 0.5, 1e-6], dtype=torch.float64))
+    conversion.check(inside)
+    times = torch.cat([inside, torch.tensor([end], dtype=torch.float64)])
+    with pytest.raises(UndeterminedError, match=rf"Velocity from Data is unbounded at time {end:.4g} of"):
+        conversion.check(times)
+
+
+def test_data_from_noise_is_unbounded_at_the_source_end():
+    """x1 = (x_t - (1 - t) E[x0]) / t: noise prediction has no one-step map from t = 0."""
+    conversion = convert(PATHS["linear"], Noise(), Data())
+    conversion.check(torch.tensor([1e-6, 1.0], dtype=torch.float64))
+    with pytest.raises(UndeterminedError, match="unbounded at time 0 of LinearInterpolant"):
+        conversion.check(torch.zeros(1, dtype=torch.float64))
+
+
+class Exact(nn.Module):
+    """A network that answers exactly, with a trace of rounding of its own: the dtype is x's."""
+
+    def __init__(self, path, target):
+        super().__init__()
+        self.truth, self.target = truth(path), target
+
+    def forward(self, x, time, labels):
+        return self.truth.predict(x, time, labels, self.target)
+
+
+@pytest.mark.parametrize("target", [Velocity(), Data(), Stack((Data(), Latent()))], ids=name)
+def test_models_return_what_they_predict_as_predicted_and_convert_the_rest(target):
+    path = PATHS["two-sided"]
+    model = MatchingModel(
+        network=Exact(path, target),
+        interpolant=path,
+        coupling=IndependentCoupling(),
+        target=target,
+        preconditioning=NoPreconditioning(),
+    )
+    x, t = (tensor.float() for tensor in points(path))
+    prediction = model.network(x, t, LABELS)
+    assert torch.equal(model.predict(x, t, LABELS, target), prediction)
+    for i, part in enumerate(getattr(target, "targets", ())):
+        assert torch.equal(model.predict(x, t, LABELS, part), prediction[:, 2 * i : 2 * i + 2])
+    found = model.predict(x, t, LABELS, Noise())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, truth(path).predict(x, t, LABELS, Noise()), rtol=1e-3, atol=1e-4)
+    model.check(target, torch.tensor([0.0, 1.0]))
+    if target == Data():
+        with pytest.raises(UndeterminedError, match="at time 1 of"):
+            model.check(Velocity(), torch.tensor([0.0, 1.0]))
+
+
+class Affine(Preconditioning):
+    def __call__(self, t):
+        return Scalings(skip=2 * torch.ones_like(t), out=3 * t, into=4 * torch.ones_like(t), noise=5 * t)
+
+
+def test_the_skip_of_a_preconditioned_stack_meets_every_row():
+    """c_skip x + c_out F(c_in x, c_noise), the channels of x once for each row: x, x, not channel by channel."""
+    model = MatchingModel(
+        network=lambda x, time, labels: torch.cat([x + time[:, None], -x], dim=1),
+        interpolant=PATHS["two-sided"],
+        coupling=IndependentCoupling(),
+        target=Stack((Data(), Noise())),
+        preconditioning=Affine(),
+    )
+    x, t = points(PATHS["two-sided"])
+    s = t[:, None]
+    torch.testing.assert_close(
+        model(x, t, LABELS), torch.cat([2 * x + 3 * s * (4 * x + 5 * s), 2 * x - 3 * s * 4 * x], dim=1)
+    )

@@ -1,0 +1,126 @@
+"""Small parts for tests of training: Gaussian data, an affine network, assembled distillations."""
+
+import torch
+from torch import Tensor, nn
+
+from realuid.couplings import IndependentCoupling
+from realuid.data.dataset import Dataset
+from realuid.exact import GaussianMixture
+from realuid.interpolants import Interpolant
+from realuid.losses import DistillationLoss
+from realuid.matching import MatchingModel
+from realuid.networks.mlp import MLP
+from realuid.preconditioning import NoPreconditioning
+from realuid.samplers import Euler, UniformGrid
+from realuid.students import OneStep
+from realuid.targets import Target
+from realuid.teachers import Teacher
+from realuid.time_samplers import TimeSampler, UnitWeight
+from realuid.training.distillation import Distillation
+from realuid.training.ema import EMA
+from realuid.training.optimizers import Adam, CosineRate
+from realuid.training.procedure import Context
+from realuid.training.randomness import Randomness
+
+MEAN = torch.tensor([0.5, -0.3])
+COVARIANCE = torch.tensor([[0.6, 0.3], [0.3, 0.4]])
+
+
+class GaussianData(Dataset):
+    """N(MEAN, COVARIANCE) vectors, given out in pixel units so that `to_float` recovers them."""
+
+    def __init__(self, count: int = 20_000) -> None:
+        self.shape, self.classes = (2,), 0
+        generator = torch.Generator().manual_seed(7)
+        root = torch.linalg.cholesky(COVARIANCE)
+        vectors = torch.randn(count, 2, generator=generator) @ root.T
+        vectors = (vectors - vectors.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(vectors.T))).T @ root.T
+        self.vectors = vectors + MEAN
+
+    def missing(self) -> str | None:
+        return None
+
+    def open(self, *, seed: int, device: torch.device) -> None: ...
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def images(self) -> Tensor:
+        return (self.vectors + 1) * 127.5
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.zeros(len(self), dtype=torch.int64)
+
+    @property
+    def label_counts(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def checksum(self) -> str:
+        return "gaussian"
+
+    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(start, start + count) % len(self)
+        return self.images[rows], self.labels[rows]
+
+
+class Affine(nn.Module):
+    """`network(x, time, labels) = W x + c`, started at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def matching_model(network: nn.Module, interpolant: Interpolant, target: Target) -> MatchingModel:
+    return MatchingModel(
+        network=network,
+        interpolant=interpolant,
+        coupling=IndependentCoupling(),
+        target=target,
+        preconditioning=NoPreconditioning(),
+    )
+
+
+def gaussian_distillation(
+    *,
+    interpolant: Interpolant,
+    loss: DistillationLoss,
+    time_sampler: TimeSampler,
+    images: int,
+    real_batch: int = 64,
+    fake_steps: int = 5,
+    lr: float = 1e-2,
+) -> Distillation:
+    """An affine student of the exact teacher of N(MEAN, COVARIANCE), with a perceptron as fake network."""
+    exact = GaussianMixture(interpolant=interpolant, means=[MEAN.tolist()], covariances=[COVARIANCE.tolist()])
+    rate = CosineRate(images=images)
+    return Distillation(
+        teacher=Teacher(model=exact, sampler=Euler(steps=50, grid=UniformGrid())),
+        student=OneStep(model=matching_model(Affine(), interpolant, loss.target)),
+        fake=matching_model(MLP(shape=(2,), width=64, depth=2, time_scale=4.0), interpolant, loss.target),
+        loss=loss,
+        time_sampler=time_sampler,
+        weight=UnitWeight(),
+        student_optimizer=Adam(lr=lr, rate=rate),
+        fake_optimizer=Adam(lr=2e-3, rate=rate),
+        ema=EMA(decays=(0.98,)),
+        fake_steps=fake_steps,
+        real_batch=real_batch,
+        student_init="random",
+        fake_init="random",
+    )
+
+
+def context(batch: int, data: Dataset, *, seed: int = 0, lanes: int = 1) -> Context:
+    device = torch.device("cpu")
+    randomness = Randomness(seed=seed, lanes=lanes, device=device)
+    frequencies = data.label_counts.to(device)
+    return Context(device, batch, data.shape, data, frequencies, randomness)
