@@ -320,7 +320,7 @@ def test_a_binding_of_another_form(text):
 
 
 def test_unknown_names():
-    assert "own.gin:2: Pant.gloss = 1: there is no component 'Pant'; did you mean Paint?" in refused(
+    assert "own.gin:2: Pant.gloss = 1: there is no component 'Pant'; did you mean Paint" in refused(
         text="Pant.gloss = 1"
     )
     assert "--bind: Workshop.paint = @pain(): there is no component 'pain'; did you mean Paint?" in refused(

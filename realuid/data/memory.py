@@ -13,6 +13,7 @@ from realuid.data.index import ShardIndex, Split
 from realuid.data.location import locate
 from realuid.data.reader import read_shard
 from realuid.errors import DataError
+from realuid.keys import key
 
 __all__ = ["InMemory"]
 
@@ -95,9 +96,8 @@ class InMemory(Dataset):
     def _order(self, epoch: int) -> Tensor:
         """The permutation of one epoch, int64 [N] on the device; the last two are kept, for batches across epochs."""
         if epoch not in self._orders:
-            key = hashlib.blake2b(repr(("order", self._seed, epoch)).encode(), digest_size=16).digest()
             # Drawn on the CPU by numpy's frozen RandomState: the same on every device and under every version.
-            random = np.random.RandomState(np.random.Philox(key=int.from_bytes(key, "little")))
+            random = np.random.RandomState(np.random.Philox(key=key("order", self._seed, epoch)))
             order = torch.from_numpy(random.permutation(len(self))).to(self._images.device)
             self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
         return self._orders[epoch]

@@ -5,20 +5,15 @@ number of processes: both depend on the seed and on i alone. A student and its t
 the same noise, and an evaluation with more images contains the smaller one.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from realuid.data.pixels import to_uint8
+from realuid.keys import key
 
-__all__ = ["balanced_labels", "generate", "noise", "seed_of"]
-
-
-def seed_of(*key: str | int) -> int:
-    """A seed in [0, 2^32) from words and numbers."""
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big")
+__all__ = ["balanced_labels", "generate", "noise"]
 
 
 def _image_seed(seed: int, index: int) -> int:
@@ -29,7 +24,7 @@ def _image_seed(seed: int, index: int) -> int:
     numbers (the finaliser of MurmurHash3).
     """
     mask = 0xFFFFFFFF
-    h = (seed_of("evaluation", seed) + index) & mask
+    h = (key("evaluation", seed) + index) & mask
     h = ((h ^ (h >> 16)) * 0x85EBCA6B) & mask
     h = ((h ^ (h >> 13)) * 0xC2B2AE35) & mask
     return h ^ (h >> 16)

@@ -9,6 +9,7 @@ from realuid.data.dataset import Dataset
 from realuid.evaluation import draws
 from realuid.evaluation.features import FeatureNetwork
 from realuid.evaluation.frechet import FrechetReference, frechet_distance
+from realuid.keys import key
 
 __all__ = ["Evaluator"]
 
@@ -72,7 +73,7 @@ class Evaluator:
         the data alone costs. `pixel_gaussian_frechet`: of `count` samples of a Gaussian with the data's pixel mean and
         covariance: what getting the first two moments right, and nothing else, is worth.
         """
-        generator = torch.Generator().manual_seed(draws.seed_of("halves", self.seed))
+        generator = torch.Generator().manual_seed(key("halves", self.seed))
         images = self.data.images
         halves = 0.0
         for _ in range(splits):
@@ -105,6 +106,6 @@ class Evaluator:
         # Pixels that never vary make it singular, so by eigenvectors and not by Cholesky.
         values, vectors = torch.linalg.eigh(covariance)
         root = (vectors * values.clamp(min=0).sqrt()).cpu()
-        generator = torch.Generator().manual_seed(draws.seed_of("pixel Gaussian", self.seed))
+        generator = torch.Generator().manual_seed(key("pixel Gaussian", self.seed))
         samples = torch.randn(self.count, size, dtype=torch.float64, generator=generator) @ root.T + mean.cpu()
         return samples.round().clamp(0, 255).to(torch.uint8).unflatten(1, self.data.shape)

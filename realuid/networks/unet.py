@@ -27,11 +27,20 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(GROUPS, channels // 4), channels)
 
 
-def _zero(module: nn.Module) -> nn.Module:
-    """Residual branches start at zero, so that a new network is the identity plus its input convolution."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
+class ZeroConv1d(nn.Conv1d):
+    """Starts at zero, as the last layer of a residual branch should."""
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
+class ZeroConv2d(nn.Conv2d):
+    """Starts at zero, as the last layer of a residual branch and of the network should."""
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
 
 class ResBlock(nn.Module):
@@ -46,7 +55,7 @@ class ResBlock(nn.Module):
             _norm(out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            _zero(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            ZeroConv2d(out_channels, out_channels, 3, padding=1),
         )
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
@@ -73,7 +82,7 @@ class AttentionBlock(nn.Module):
         self.heads = max(1, channels // head_channels)
         self.norm = _norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = _zero(nn.Conv1d(channels, channels, 1))
+        self.proj_out = ZeroConv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         tokens = rearrange(self.norm(x), "b c h w -> b c (h w)")
@@ -211,7 +220,7 @@ class UNet(nn.Module):
                     layers.append(Upsample(current))
                 self.output_blocks.append(_Stage(layers))
 
-        self.out = nn.Sequential(_norm(current), nn.SiLU(), _zero(nn.Conv2d(current, height * channels, 3, padding=1)))
+        self.out = nn.Sequential(_norm(current), nn.SiLU(), ZeroConv2d(current, height * channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         embedding = self.time_embed(sinusoidal(self.time_scale * time, self.width))

@@ -52,24 +52,23 @@ class Assessment:
         return self._figures(role, generator)
 
     def final(self, folder: RunFolder) -> dict[str, Any]:
-        """All roles' grids and figures, the first role's for every average, yardsticks, and the stamps that belong to
+        """All roles' grids and figures, the student's for every average, yardsticks, and the stamps that belong to
         every figure."""
         generators = self.procedure.generators()
         for role in generators:
             self.save_grid(folder, role, role)
         if self.evaluator is None:
             return {}
-        names = self.procedure.ema.names
         result: dict[str, Any] = {}
         stamps: dict[str, Any] = {}
         for role, generator in generators.items():
             result |= self._figures(role, generator)
             stamps[f"{role}_frechet"] = self.evaluator.stamp(**self.procedure.sampling(role))
-        first = next(iter(generators))
-        others = {name: self._figures(first, self.procedure.generators(name)[first]) for name in names[1:]}
-        result[f"{first}_frechet_by_ema"] = {names[0]: result[f"{first}_frechet"]} | {
-            name: figures[f"{first}_frechet"] for name, figures in others.items()
-        }
+        if "student" in generators:  # one step an image: the other averages cost little
+            result["student_frechet_by_ema"] = {
+                name: self._figures("student", self.procedure.generators(name)["student"])["student_frechet"]
+                for name in self.procedure.ema.names
+            }
         return result | self.evaluator.yardsticks() | {"stamps": stamps}
 
     def _figures(self, role: str, generator: Generator) -> dict[str, float]:

@@ -16,6 +16,7 @@ from realuid.students import OneStep
 from realuid.teachers import Teacher
 from realuid.time_samplers import TimeSampler, Weight
 from realuid.training.ema import EMA
+from realuid.training.initialisation import initialise
 from realuid.training.optimizers import Adam
 from realuid.training.procedure import Context, Generator, PathDraws, Procedure, draw_path
 
@@ -107,8 +108,16 @@ class Distillation(Procedure):
                 f"into its {context.randomness.lanes} lanes"
             )
         self.teacher.load()
-        self._initialise(self.student.model, self.student_init)
-        self._initialise(self.fake, self.fake_init)
+        for role, model, source in (
+            ("student", self.student.model, self.student_init),
+            ("fake", self.fake, self.fake_init),
+        ):
+            if source == "random":
+                initialise(model, context.randomness.seed, role)
+            elif source == "teacher":
+                self._start_from_teacher(model)
+            else:
+                load_network(model.network, source)
         self.to(context)
         self.student_optimizer.attach(self.student.parameters())
         self.fake_optimizer.attach(self.fake.parameters())
@@ -123,18 +132,17 @@ class Distillation(Procedure):
         lanes = torch.arange(context.batch, device=context.device).view(context.randomness.lanes, -1)
         self._real_rows = lanes[:, : self.real_batch // context.randomness.lanes].flatten()
 
-    def _initialise(self, model: MatchingModel, source: str) -> None:
-        if source == "teacher":
-            if not isinstance(self.teacher.model, MatchingModel):
-                raise ValueError(
-                    "an exact teacher has no weights to start from: bind student_init = fake_init = 'random'"
-                )
-            try:
-                model.network.load_state_dict(self.teacher.model.network.state_dict())
-            except RuntimeError as error:
-                raise ValueError(f"cannot start from the teacher, whose network differs: {error}") from None
-        elif source != "random":
-            load_network(model.network, source)
+    def _start_from_teacher(self, model: MatchingModel) -> None:
+        teacher = self.teacher.model
+        if not isinstance(teacher, MatchingModel):
+            raise ValueError("an exact teacher has no weights to start from: bind student_init and fake_init to random")
+        if model.target != teacher.target:
+            raise ValueError(f"cannot start from the teacher: it predicts {teacher.target}, this model {model.target}")
+        try:
+            model.network.load_state_dict(teacher.network.state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise ValueError(f"cannot start from the teacher, whose network differs: {reason}") from None
 
     def step(self, index: int) -> dict[str, Tensor]:
         batch, substeps = self.context.batch, self.fake_steps + 1

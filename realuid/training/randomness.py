@@ -7,17 +7,12 @@ shared out over processes does not change the numbers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-
-def key(*parts: str | int) -> int:
-    """A 63-bit seed from a tuple of names and numbers, the same on every machine."""
-    digest = hashlib.blake2b("\0".join(str(part) for part in parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+from realuid.keys import key
 
 
 class Randomness:

@@ -12,6 +12,7 @@ from realuid.matching import MatchingModel, regression_loss
 from realuid.samplers import Sampler
 from realuid.time_samplers import TimeSampler, Weight
 from realuid.training.ema import EMA
+from realuid.training.initialisation import initialise
 from realuid.training.optimizers import Adam
 from realuid.training.procedure import Context, Generator, Procedure, draw_path
 
@@ -51,6 +52,7 @@ class TeacherTraining(Procedure):
 
     def start(self, context: Context) -> None:
         self.context = context
+        initialise(self.model, context.randomness.seed, "teacher")
         self.model.to(context.device).train()
         self.optimizer.attach(self.model.parameters())
         self.ema.attach(self.model)

@@ -14,6 +14,7 @@ from realuid import checkpoints
 from realuid.data.dataset import Dataset
 from realuid.errors import RunError
 from realuid.evaluation.evaluator import Evaluator
+from realuid.keys import key
 from realuid.training.assessment import Assessment
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Context, Procedure
@@ -122,7 +123,6 @@ class Trainer:
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_named(self.device)
-        torch.manual_seed(self.seed)
         self.data.open(seed=self.seed, device=device)
         context = self.context(device)
         if self.data.classes:
@@ -142,35 +142,57 @@ class Trainer:
             RunError: if a loss or a gradient is no longer finite; the last good checkpoint stands.
         """
         done, before = self.resume(folder)
-        if done >= self.steps and folder.summary.exists():
+        closed = done >= self.steps and not self.meters.count
+        if closed and folder.summary.exists():
             logger.info("{} is complete: {:,} images", folder, done * self.batch)
             return
         self._announce(folder, done)
-        tracker = Tracker(folder, done)
+        # A run killed while it was being closed is closed again: its last line may be there already.
+        tracker = Tracker(folder, done if closed or done < self.steps else done - 1)
         clock = _Clock(before, done * self.batch)
         with StopSignal() as stop:
             for step in range(done + 1, self.steps + 1):
+                torch.manual_seed(key("step", self.seed, step))  # for dropout; all other draws have keys of their own
                 self.meters.add(self.procedure.step(step - 1))
-                last = step == self.steps
-                line: dict[str, Any] = {}
-                if last or self._due(step, self.log_images):
-                    line |= self._read_meters(step, clock)
-                if last or self._due(step, self.sample_images):
-                    self.assessment.save_grid(folder, f"step_{step:08d}")
-                if self.evaluate_images and not last and self._due(step, self.evaluate_images):
-                    line |= self.assessment.quick()
-                if last:
-                    line |= self._finish(folder, clock)
-                if line:
-                    tracker.write(self._where(step, clock.wall()) | line)
-                if last or stop.number or self._due(step, self.checkpoint_images):
+                if step < self.steps:
+                    self._report(folder, tracker, clock, step)
+                if step == self.steps or stop.number or self._due(step, self.checkpoint_images):
                     self._save(folder, step, clock.wall(), config)
-                if stop.number and not last:
+                if stop.number and step < self.steps:
                     tracker.close()
                     raise Interrupted(stop.number)
+        self._close(folder, tracker, clock, max(done, self.steps), config)
         tracker.close()
-        if done >= self.steps:  # killed between the last checkpoint and the summary, or shortened
-            self._finish(folder, clock)
+
+    def _report(self, folder: RunFolder, tracker: Tracker, clock: _Clock, step: int) -> None:
+        """What is due after a step within the run: numbers, a grid, figures."""
+        line: dict[str, Any] = {}
+        if self._due(step, self.log_images):
+            line |= self._read_meters(step, clock)
+        if self._due(step, self.sample_images):
+            self.assessment.save_grid(folder, f"step_{step:08d}")
+        if self.evaluate_images and self._due(step, self.evaluate_images):
+            line |= self.assessment.quick()
+        if line:
+            tracker.write(self._where(step, clock.wall()) | line)
+
+    def _close(self, folder: RunFolder, tracker: Tracker, clock: _Clock, step: int, config: str) -> None:
+        """The end of a run whose state is saved: the last numbers, grids and figures, summary.json."""
+        trained_s = clock.wall()
+        line = self._read_meters(step, clock) if self.meters.count else {}
+        self.assessment.save_grid(folder, f"step_{step:08d}")
+        logger.info("evaluating")
+        figures = self.assessment.final(folder)
+        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
+        for name, value in numbers.items():
+            logger.info("{:<24} {:.4g}", name, value)
+        where = self._where(step, clock.wall())
+        if line:
+            tracker.write(where | line | numbers)
+            self._save(folder, step, clock.wall(), config)
+        amounts = {"steps": step, "images": where["images"], "wall_s": where["wall_s"]}
+        speed = round(where["images"] / trained_s, 2)
+        folder.write_json(folder.summary, figures | amounts | {"images_per_s": speed})
 
     def _announce(self, folder: RunFolder, done: int) -> None:
         logger.info(
@@ -250,19 +272,6 @@ class Trainer:
         if broken := [name for name, value in numbers.items() if not math.isfinite(value)]:
             raise RunError(f"step {step}: {', '.join(broken)} not finite; the last good checkpoint stands")
         return numbers | {"images_per_s": round(speed, 2)}
-
-    def _finish(self, folder: RunFolder, clock: _Clock) -> dict[str, float]:
-        """Writes grids and summary.json; returns the figures."""
-        trained_s = clock.wall()
-        logger.info("evaluating")
-        figures = self.assessment.final(folder)
-        images = self.steps * self.batch
-        amounts = {"steps": self.steps, "images": images, "wall_s": round(clock.wall(), 3)}
-        folder.write_json(folder.summary, figures | amounts | {"images_per_s": round(images / trained_s, 2)})
-        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
-        for name, value in numbers.items():
-            logger.info("{:<24} {:.4g}", name, value)
-        return numbers
 
 
 class _Clock:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from realuid.data.pixels import to_float
-from realuid.evaluation.draws import _image_seed, balanced_labels, generate, noise, seed_of
+from realuid.evaluation.draws import _image_seed, balanced_labels, generate, noise
 
 
 def test_noise_of_an_image_does_not_depend_on_the_cut():
@@ -26,11 +26,6 @@ def test_no_two_images_share_a_seed():
     seeds = {_image_seed(0, index) for index in range(200_000)}
     assert len(seeds) == 200_000
     assert all(0 <= seed < 2**32 for seed in seeds)
-
-
-def test_seeds_of_keys_are_fixed_for_ever():
-    assert seed_of("evaluation", 0) == seed_of("evaluation", 0) != seed_of("evaluation", 1)
-    assert 0 <= seed_of("evaluation", 0) < 2**32
 
 
 @pytest.mark.parametrize("counts", [[178, 182, 177, 183, 181, 182, 181, 179, 174, 180], [1, 100, 10], [5, 0, 5], [7]])

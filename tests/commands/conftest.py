@@ -1,0 +1,54 @@
+"""A tiny distillation that all command tests share: its data and its teacher are made once."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+TINY = [
+    "IMAGES = 128",
+    "Trainer.batch = 16",
+    "Trainer.log_images = 32",
+    "Trainer.sample_images = 64",
+    "Trainer.evaluate_images = 64",
+    "Trainer.checkpoint_images = 48",
+    "Distillation.real_batch = 4",
+    "UNet.width = 8",
+    "Evaluator.count = 60",
+    "Euler.steps = 2",
+    "Teacher.overrides = {'IMAGES': 128, 'UNet.width': 8, 'Evaluator.count': 60, 'Euler.steps': 2}",
+]
+"""Bindings that make gin/smoke.gin take a second or two; eight steps, checkpoints at steps 3, 6 and 8."""
+
+
+def tiny(*more: str) -> list[str]:
+    """Arguments of train.py: gin/smoke.gin made tiny, and more bindings."""
+    arguments = ["--gin", str(ROOT / "gin" / "smoke.gin")]
+    for binding in (*TINY, *more):
+        arguments += ["--bind", binding]
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """One REALUID_DATA for the session: the digits and their classifier are made once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _environment(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("REALUID_DATA", str(data))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, data) -> Path:
+    """The folder of one tiny run, trained through the command line to its end."""
+    from realuid.commands.train import main
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REALUID_DATA", str(data))
+        assert main([*tiny(), "--out", str(out)]) == 0
+    return out

@@ -1,0 +1,234 @@
+"""train.py end to end: the run folder, exact repetition, exact resumption, interruption, and its refusals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from realuid.commands.train import main
+from tests.commands.conftest import ROOT, tiny
+
+TIMES = ("wall_s", "images_per_s")
+
+
+def lines(folder: Path) -> list[dict]:
+    """metrics.jsonl without what a clock says."""
+    parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in parsed]
+
+
+def weights(folder: Path) -> dict:
+    newest = sorted((folder / "checkpoints").glob("step_*.pt"))[-1]
+    return torch.load(newest, weights_only=True)
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    """train.py in a process of its own, one thread, as the tests in this process."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "train.py"), *tiny("Trainer.threads = 1", *more), "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(folder: Path, line_count: int) -> None:
+    metrics = folder / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < line_count:
+        assert time.monotonic() < deadline, "the run does not get ahead"
+        time.sleep(0.01)
+
+
+def test_the_run_folder_is_complete(finished):
+    for name in ("config.gin", "metrics.jsonl", "summary.json", "exit.json", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    assert json.loads((finished / "exit.json").read_text()) == {"code": 0, "reason": "done"}
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["steps"] == 8
+    assert summary["images"] == 128
+    for figure in ("student_frechet", "teacher_frechet", "halves_frechet", "pixel_gaussian_frechet", "wall_s"):
+        assert summary[figure] > 0, figure
+    for figure in ("student_frechet", "teacher_frechet"):
+        stamp = summary["stamps"][figure]
+        assert stamp["count"] == 60
+        assert {"network", "network_sha256", "accuracy", "seed", "ema", "sampler", "reference"} <= stamp.keys()
+    assert summary["stamps"]["teacher_frechet"]["sampler"] == "Euler-2"
+    assert sorted(path.name for path in (finished / "samples").iterdir()) == [
+        "step_00000004.png",
+        "step_00000008.png",
+        "student.png",
+        "teacher.png",
+    ]
+
+
+def test_metrics_have_one_line_a_step_in_order(finished):
+    steps = [line["step"] for line in lines(finished)]
+    assert steps == [2, 4, 6, 8]
+    assert all(line["images"] == 16 * line["step"] for line in lines(finished))
+
+
+def test_two_runs_with_one_seed_agree_to_the_bit_and_another_seed_differs(finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    assert main([*tiny(), "--out", str(tmp_path / "again")]) == 0
+    assert lines(tmp_path / "again") == lines(finished)
+    assert main([*tiny("Trainer.seed = 1"), "--out", str(tmp_path / "other")]) == 0
+    assert lines(tmp_path / "other") != lines(finished)
+
+
+def test_the_flattened_config_repeats_the_run(finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    assert main(["--gin", str(finished / "config.gin"), "--out", str(tmp_path / "again")]) == 0
+    assert lines(tmp_path / "again") == lines(finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(finished, tmp_path, number):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "stopped"
+    process = start(folder)
+    wait_for(folder, 1)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run was over before the signal came")
+    assert process.returncode == 128 + number, log
+    assert json.loads((folder / "exit.json").read_text())["code"] == 128 + number
+    assert main([*tiny(), "--out", str(folder)]) == 0
+    assert lines(folder) == lines(finished)
+    assert same(weights(folder)["procedure"], weights(finished)["procedure"])
+    assert same(weights(folder)["ema"], weights(finished)["ema"])
+
+
+def test_a_killed_run_resumes_from_its_checkpoint_to_the_same_result(finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "killed"
+    process = start(folder)
+    wait_for(folder, 2)  # the second line is of step 4: one step after the checkpoint of step 3
+    process.kill()
+    process.wait()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "ima')  # a torn line
+    assert main([*tiny(), "--out", str(folder)]) == 0
+    assert lines(folder) == lines(finished)
+    assert same(weights(folder)["ema"], weights(finished)["ema"])
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "prolonged"
+    assert main([*tiny("Trainer.images = 64"), "--out", str(folder)]) == 0
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 4
+    assert main([*tiny(), "--out", str(folder)]) == 0
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 8
+    assert same(weights(folder)["ema"], weights(finished)["ema"])
+
+
+def test_another_run_in_the_same_folder_is_refused_with_the_difference(finished, capsys):
+    before = (finished / "config.gin").read_text()
+    assert main([*tiny("RealUID.alpha = 0.9"), "--out", str(finished)]) == 2
+    message = capsys.readouterr().err
+    assert "RealUID.alpha: 0.92 -> 0.9" in message
+    assert "--fresh" in message
+    assert (finished / "config.gin").read_text() == before
+
+
+def test_what_does_not_change_the_result_may_change(finished, tmp_path):
+    changed = tiny("Trainer.log_images = 64", "Evaluator.count = 80", "Trainer.keep = 3")
+    assert main([*changed, "--out", str(finished)]) == 0
+
+
+def test_fresh_moves_the_old_folder_aside(finished, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "keepsake").write_text("mine")
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    assert main([*tiny("Trainer.images = 16"), "--out", str(folder), "--fresh"]) == 0
+    assert (tmp_path / "old.1" / "keepsake").read_text() == "mine"
+
+
+REFUSALS = {
+    "RealUID.alhpa = 0.9": "alpha",
+    "RealUDI.alpha = 0.9": "RealUID",
+    "RealUID.alpha = high": "RealUID.alpha",
+    "RealUID.alpha = 1.5": "(0, 1]",
+    "Distillation.fake_steps = 2.5": "Distillation.fake_steps",
+    "studnet/UNet.width = 16": "student",
+    "MLP.width = 16": "MLP",
+    "Distillation.real_batch = 5": "lanes",
+    "Trainer.device = gpu": "cuda",
+    "Distillation.fake_init = nowhere.pt": "nowhere.pt",
+    "InMemory.path = digitz": "digits",
+    "InMemory.shape = (3, 8, 8)": "3, 8, 8",
+}
+
+
+@pytest.mark.parametrize("binding", REFUSALS)
+def test_a_mistake_is_one_line_with_status_2(binding, finished, tmp_path, capsys):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    assert main([*tiny(binding), "--out", str(tmp_path / "wrong")]) == 2
+    complaints = [line for line in capsys.readouterr().err.splitlines() if " teacher: " not in line]
+    assert len(complaints) == 1, complaints
+    assert REFUSALS[binding] in complaints[0]
+    assert not (tmp_path / "wrong" / "checkpoints").exists()
+
+
+def test_a_mistake_shows_no_traceback_in_a_process_of_its_own(tmp_path):
+    process = start(tmp_path / "wrong", "RealUID.alhpa = 0.9")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(log.strip().splitlines()) == 1, log
+    assert "alpha" in log
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_status_3(finished, tmp_path, monkeypatch):
+    from realuid.losses import RealUID
+
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    monkeypatch.setattr(RealUID, "generator_loss", lambda self, terms: terms.fake.sum() * float("nan"))
+    folder = tmp_path / "broken"
+    assert main([*tiny(), "--out", str(folder)]) == 3
+    ending = json.loads((folder / "exit.json").read_text())
+    assert ending["code"] == 3
+    assert "generator_loss" in ending["reason"]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "gin").glob("*.gin")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_assembles_without_data_or_teacher(recipe, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("REALUID_DATA", str(tmp_path / "nothing here"))
+    assert main(["--gin", str(recipe), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("@Trainer()")
+    for word in ("parameters", "FLOP", "memory", "images/s", "missing"):
+        assert word in out, word
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_checkpoint_is_a_line_of_the_dry_run(capsys):
+    assert main([*tiny("Teacher.checkpoint = s3://bucket/x.pt"), "--dry-run"]) == 0
+    assert re.search(r"missing +the teacher's checkpoint s3://bucket/x.pt", capsys.readouterr().out)

@@ -1,0 +1,73 @@
+"""The perceptron: shapes, use of every input, labels, and its layers written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from realuid.networks.embedding import sinusoidal
+from realuid.networks.mlp import MLP
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    return MLP(**{"shape": (2, 3), "width": 16, "depth": 2, **changes})
+
+
+def batch(shape=(2, 3)):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(4, *shape, generator=generator), torch.rand(4, generator=generator), torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 4)], ids=["vectors", "images"])
+@pytest.mark.parametrize("height", [1, 2])
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_shapes_and_use_of_every_input(shape, height, classes, depth):
+    network = make(shape=shape, height=height, classes=classes, depth=depth)
+    x, time, labels = batch(shape)
+    answer = network(x, time, labels)
+    assert answer.shape == (4, height * shape[0], *shape[1:])
+    assert not torch.allclose(answer, network(x + 1, time, labels))
+    assert not torch.allclose(answer, network(x, time + 1, labels))
+    assert torch.allclose(answer, network(x, time, labels.flip(0))) is not bool(classes)
+    answer.square().sum().backward()
+    assert all(bool((parameter.grad != 0).any()) for parameter in network.parameters())
+
+
+def test_layers():
+    """h <- h + W SiLU(norm(h) + embedding) for each hidden layer, between two linear maps; time in its own scale."""
+    network = make(classes=3, time_scale=10.0, height=2)
+    x, time, labels = batch()
+    e = (
+        sinusoidal(10 * time, 16) @ network.time_embed.weight.T
+        + network.time_embed.bias
+        + network.label_emb.weight[labels]
+    )
+    h = x.flatten(1) @ network.into.weight.T + network.into.bias
+    for norm, layer in zip(network.norms, network.hidden, strict=True):
+        centred = h - h.mean(1, keepdim=True)
+        normal = centred / (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
+        h = h + F.silu(normal + e) @ layer.weight.T + layer.bias  # norms start at weight 1 and bias 0
+    rows = (h @ network.out.weight.T + network.out.bias).view(4, 2, 2, 3)  # a row holds all entries of a sample
+    torch.testing.assert_close(network(x, time, labels), torch.cat([rows[:, 0], rows[:, 1]], dim=1))
+
+
+def test_it_learns_from_labels():
+    network = make(classes=3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    x, time, labels = batch()
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = (network(x, time, labels) - labels.view(-1, 1, 1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.01 * losses[0]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="depth must be at least 1"):
+        make(depth=0)

@@ -1,0 +1,73 @@
+"""Averages against the closed form of a geometric series, and against torch's own implementation."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from realuid.training.ema import EMA
+
+
+def test_a_constant_weight_is_reached_geometrically():
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    ema = EMA(decays=(0.5, 0.9))
+    ema.attach(module)
+    ema.updates = 10_000  # past the warm-up
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    for _ in range(7):
+        ema.update()
+    assert float(ema.averaged("0.5").weight) == pytest.approx(1 - 0.5**7)
+    assert float(ema.averaged("0.9").weight) == pytest.approx(1 - 0.9**7)
+
+
+def test_it_equals_torchs_average_after_the_warm_up():
+    torch.manual_seed(0)
+    module = nn.Linear(3, 3)
+    reference = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    ema = EMA(decays=(0.9,))
+    ema.attach(module)
+    ema.updates = 10_000
+    reference.update_parameters(module)  # torch's first update copies
+    for _ in range(5):
+        with torch.no_grad():
+            module.weight.add_(torch.randn(3, 3))
+        ema.update()
+        reference.update_parameters(module)
+    assert torch.allclose(ema.averaged().weight, reference.module.weight)
+
+
+def test_the_first_updates_forget_the_initial_weights():
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    ema = EMA(decays=(0.9999,))
+    ema.attach(module)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    for _ in range(20):
+        ema.update()
+    left = 1.0
+    for n in range(20):
+        left *= (1 + n) / (10 + n)
+    assert float(ema.averaged().weight) == pytest.approx(1 - left, rel=1e-5)
+
+
+def test_state_round_trip():
+    torch.manual_seed(0)
+    module = nn.Linear(2, 2)
+    ema, other = EMA(decays=(0.9, 0.99)), EMA(decays=(0.9, 0.99))
+    ema.attach(module)
+    with torch.no_grad():
+        module.weight.add_(1)
+    ema.update()
+    other.attach(nn.Linear(2, 2))
+    other.load_state_dict(ema.state_dict())
+    assert other.updates == 1
+    assert torch.equal(other.averaged("0.99").weight, ema.averaged("0.99").weight)
+
+
+@pytest.mark.parametrize("decays", [(), (1.0,), (-0.1,)])
+def test_decays_outside_the_unit_interval_are_refused(decays):
+    with pytest.raises(ValueError, match="decays"):
+        EMA(decays=decays)
