@@ -19,7 +19,7 @@ from realuid.interpolants import BrownianInterpolant, EDMInterpolant, LinearInte
 from realuid.matching import MatchingModel
 from realuid.preconditioning import NoPreconditioning
 from realuid.samplers import Euler, Heun, KarrasGrid, UniformGrid
-from realuid.targets import Noise
+from realuid.targets import Data, Noise
 
 PATHS = {
     "linear": LinearInterpolant(),
@@ -132,17 +132,36 @@ def test_one_step_of_euler():
     torch.testing.assert_close(x1, torch.tensor(MEAN).expand(32, 2))
 
 
-def test_a_model_without_a_velocity_is_refused():
-    """Noise prediction on the linear path says nothing of the velocity at the source."""
-    predictor = MatchingModel(
-        network=torch.nn.Identity(),
+class Network(torch.nn.Module):
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def forward(self, x, time, labels):
+        return model(PATHS["linear"], 1).predict(x, time, labels, self.target)
+
+
+def predictor(target):
+    return MatchingModel(
+        network=Network(target),
         interpolant=PATHS["linear"],
         coupling=IndependentCoupling(),
-        target=Noise(),
+        target=target,
         preconditioning=NoPreconditioning(),
     )
+
+
+@pytest.mark.parametrize("method", [Euler, Heun])
+def test_a_denoiser_is_sampled_although_its_velocity_is_unbounded_at_the_data(method):
+    sampler = method(steps=5, grid=UniformGrid())
+    expected = sampler(model(PATHS["linear"], 1), sources(1), LABELS)
+    torch.testing.assert_close(sampler(predictor(Data()), sources(1), LABELS), expected)
+
+
+def test_a_model_without_a_velocity_is_refused():
+    """Noise prediction on the linear path says nothing of the velocity at the source."""
     with pytest.raises(UndeterminedError, match="Velocity from Noise is unbounded at time 0 of"):
-        Euler(steps=3, grid=UniformGrid())(predictor, sources(1), LABELS)
+        Euler(steps=3, grid=UniformGrid())(predictor(Noise()), sources(1), LABELS)
 
 
 @pytest.mark.parametrize(
