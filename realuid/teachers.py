@@ -41,6 +41,7 @@ class Teacher:
         self.model, self.sampler = model, sampler
         self.checkpoint, self.ema = checkpoint, ema
         self.recipe, self.overrides = recipe, dict(overrides or {})
+        self.summary: dict[str, Any] | None = None  # of the recipe's run: its figures need not be measured twice
         if self.needs_weights and checkpoint is None and recipe is None:
             raise ValueError("bind Teacher.checkpoint (a file of weights) or Teacher.recipe (a gin file that makes it)")
 

@@ -149,6 +149,8 @@ def test_velocity_from_data_is_unbounded_at_the_data_end(path, end):
     times = torch.cat([inside, torch.tensor([end], dtype=torch.float64)])
     with pytest.raises(UndeterminedError, match=rf"Velocity from Data is unbounded at time {end:.4g} of"):
         conversion.check(times)
+    with pytest.raises(UndeterminedError, match="unbounded"):  # finite, but all rounding noise
+        conversion.check(PATHS[path].time(torch.tensor([1e-9], dtype=torch.float64)))
 
 
 def test_data_from_noise_is_unbounded_at_the_source_end():

@@ -107,6 +107,7 @@ def _ready_teacher(trainer: Trainer, folder: RunFolder | None, device: torch.dev
     if teacher.needs_weights and teacher.checkpoint is None:
         if folder is None:
             raise RunError("the teacher of a lone checkpoint file is not known: name the run with --run")
-        teacher.checkpoint = str(teacher_run(teacher, folder)[1].newest_checkpoint())
+        place = teacher_run(teacher, folder)[1]
+        teacher.checkpoint, teacher.summary = str(place.newest_checkpoint()), place.read_json(place.summary)
     teacher.load()
     teacher.model.to(device)

@@ -45,19 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded("train.py", work)
 
 
-def run(config: Config, folder: RunFolder) -> int:
+def run(config: Config, folder: RunFolder, wait: bool = False) -> int:
     """Trains one assembly in one folder and leaves exit.json and report.html; returns the exit status.
 
+    Where another process is at work in the folder, that is an error, or is waited for.
+
     Raises:
-        ConfigError, RunError: if the assembly is wrong, or the folder holds another run; it is left as it was.
+        ConfigError, RunError: if the assembly is wrong, or the folder holds another run or is in use; it is left as
+            it was.
     """
-    _check_same_run(config, folder)
     trainer = configuration.build(config)
-    folder.write_text(folder.config, config.text)
-    code, reason = _outcome(trainer, config, folder)
-    folder.write_json(folder.exit, {"code": code, "reason": reason})
-    if folder.metrics.exists():
-        logger.info("report: {}", write_report(folder.path))
+    with folder.locked(wait):
+        _check_same_run(config, folder)
+        folder.write_text(folder.config, config.text)
+        code, reason = _outcome(trainer, config, folder)
+        folder.write_json(folder.exit, {"code": code, "reason": reason})
+        if folder.metrics.exists():
+            logger.info("report: {}", write_report(folder.path))
     return code
 
 
@@ -106,8 +110,9 @@ def _train_teacher(trainer: Trainer, folder: RunFolder) -> int:
     state = place.read_json(place.exit)
     if state is None or state["code"] != 0:
         logger.info("training the teacher first: {} in {}", teacher.recipe, place)
-        if code := run(recipe, place):
+        if code := run(recipe, place, wait=True):
             return code
     teacher.checkpoint = str(place.newest_checkpoint())
+    teacher.summary = place.read_json(place.summary)
     logger.info("teacher: {}", teacher.checkpoint)
     return 0

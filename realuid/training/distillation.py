@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -230,8 +231,16 @@ class Distillation(Procedure):
 
     def sampling(self, role: str) -> dict[str, str | None]:
         if role == "teacher":
-            return {"sampler": self.sampler.name, "ema": self.teacher.ema}
+            return {"sampler": self.sampler.name, "ema": self._teacher_average()}
         return {"sampler": type(self.student).__name__, "ema": self.ema.names[0]}
+
+    def _teacher_average(self) -> str | None:
+        """Name of the average that the teacher is: as bound, else the first of its recipe."""
+        summary = self.teacher.summary or {}
+        return self.teacher.ema or summary.get("stamps", {}).get("teacher_frechet", {}).get("ema")
+
+    def known(self, role: str) -> dict[str, Any]:
+        return (self.teacher.summary or {}) if role == "teacher" else {}
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
         def fake_step() -> Tensor:

@@ -5,14 +5,19 @@ config.gin  metrics.jsonl  samples/  checkpoints/  summary.json  exit.json  repo
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from realuid import checkpoints
 from realuid.atomic import write_atomically
-from realuid.errors import CheckpointError
+from realuid.errors import CheckpointError, RunError
 
 
 class RunFolder:
@@ -81,6 +86,27 @@ class RunFolder:
         checkpoints.save(str(self.checkpoint(step)), state)
         for old in self.checkpoint_steps()[:-keep]:
             self.checkpoint(old).unlink()
+
+    @contextmanager
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Keeps other processes from running in this folder at the same time.
+
+        Args:
+            wait: whether to wait for a process that is at work here.
+
+        Raises:
+            RunError: if another process is at work here and `wait` is false.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise RunError(f"another process trains in {self}: wait, or choose another --out") from None
+                logger.info("waiting for another process that trains in {}", self)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def set_aside(self) -> Path | None:
         """Moves an existing folder to NAME.1 (or the next free number); returns where it went."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class Procedure(ABC):
     @abstractmethod
     def sampling(self, role: str) -> dict[str, str | None]:
         """How a role's samples come about, for the stamp of its figures: `sampler`, and `ema` (None: not averaged)."""
+
+    def known(self, role: str) -> dict[str, Any]:
+        """Figures and stamps of a role that an earlier run measured; empty where there is none."""
+        return {}
 
     def restore(self, averages: dict, device: torch.device) -> None:
         """Loads the averages of a checkpoint and nothing else: enough to sample, without teacher or data."""

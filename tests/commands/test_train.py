@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from realuid.commands.train import main
+from realuid.training.folder import RunFolder
 from tests.commands.conftest import ROOT, tiny
 
 TIMES = ("wall_s", "images_per_s")
@@ -168,6 +169,30 @@ def test_fresh_moves_the_old_folder_aside(finished, tmp_path):
     (tmp_path / teacher.name).symlink_to(teacher)
     assert main([*tiny("Trainer.images = 16"), "--out", str(folder), "--fresh"]) == 0
     assert (tmp_path / "old.1" / "keepsake").read_text() == "mine"
+
+
+def test_two_runs_that_need_one_teacher_train_it_once(tmp_path):
+    teacher = "Teacher.overrides = {'IMAGES': 640, 'UNet.width': 8, 'Evaluator.count': 60, 'Euler.steps': 2}"
+    processes = [start(tmp_path / name, teacher) for name in ("one", "two")]
+    logs = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], logs
+    (folder,) = tmp_path.glob("smoke_teacher-*")
+    steps = [line["step"] for line in lines(folder)]
+    assert steps == sorted(set(steps))
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capsys):
+    with RunFolder(tmp_path / "busy").locked():
+        assert main([*tiny(), "--out", str(tmp_path / "busy")]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_the_teachers_figures_are_those_of_its_own_run(finished):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    mine, its = (json.loads((folder / "summary.json").read_text()) for folder in (finished, teacher))
+    assert mine["teacher_frechet"] == its["teacher_frechet"]
+    assert mine["stamps"]["teacher_frechet"] == its["stamps"]["teacher_frechet"]
 
 
 REFUSALS = {
