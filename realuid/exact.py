@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from realuid.couplings import Coupling, IndependentCoupling
-from realuid.interpolants import Coefficients, Interpolant
+from realuid.interpolants import Coefficients, Interpolant, combine
 from realuid.matching import PosteriorMean
 from realuid.targets import Target
 
@@ -94,7 +94,7 @@ class GaussianMixture(PosteriorMean):
         s = torch.einsum("bk,bkd->bd", probability, r)
         x1 = torch.einsum("bk,bkd->bd", probability, self.means + k.b[:, None, None] * covariance_r)
         x0 = k.a[:, None] * s
-        parts = [row.x0[:, None] * x0 + row.x1[:, None] * x1 + row.s[:, None] * s for row in target.rows(k)]
+        parts = [combine(row.mean, (x0, x1, s)) for row in target.rows(k)]
         return torch.cat([part.view_as(x_t) for part in parts], dim=1).to(x_t.dtype)
 
     def check(self, target: Target, times: Tensor) -> None:

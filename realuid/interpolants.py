@@ -2,8 +2,8 @@ r"""Interpolants: the path between source and data.
 
 .. math:: x_t = a(t)\, x_0 + b(t)\, x_1 + g(t)\, z, \qquad z \sim N(0, I)
 
-x0 is the source (noise, or another image), x1 the data. Time is native to each interpolant and runs from `t_source`
-(a = 1 up to scale, b = 0, g = 0) to `t_data` (a = 0, b = 1, g = 0); it may decrease, as sigma does in EDM.
+x0 is the source (noise, or another image), x1 the data. Time is native to each interpolant and runs from `t_source`,
+where the source prevails, to `t_data` (a = 0, b = 1, g = 0); it may decrease, as sigma does in EDM.
 
 A schedule is three functions of time; their derivatives are taken by the machine. The third is given as g^2: near the
 ends g' diverges (Brownian g = sqrt(t(1-t))) while g g' = (g^2)'/2, which is all that samplers and conversions need,
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 __all__ = ["BrownianInterpolant", "EDMInterpolant", "LinearInterpolant"]
 
@@ -65,6 +64,13 @@ def combine(coefficients: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def _derivative(value: Tensor, t: Tensor) -> Tensor:
+    """d value / dt `[B]`, where value `[B]` is a function of t entry by entry."""
+    if not value.requires_grad:  # a constant
+        return torch.zeros_like(t)
+    return torch.autograd.grad(value.sum(), t)[0]
+
+
 class Interpolant(ABC):
     """Base of all paths: a subclass states `t_source`, `t_data` and the schedules a, b and (if not zero) g^2.
 
@@ -88,14 +94,13 @@ class Interpolant(ABC):
 
     def at(self, t: Tensor) -> Coefficients:
         """Schedules and derivatives at times t `[B]`, computed in float64 on t's device."""
-        t = t.detach().double()
-        with forward_ad.dual_level():
-            dual = forward_ad.make_dual(t, torch.ones_like(t))
-            parts = [forward_ad.unpack_dual(schedule(dual)) for schedule in (self.a, self.b, self.g_squared)]
-        (a, a_dot), (b, b_dot), (g_squared, g_squared_dot) = (
-            (value, torch.zeros_like(t) if slope is None else slope) for value, slope in parts
-        )
-        return Coefficients(t, a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
+        with torch.enable_grad():
+            t = t.detach().double().requires_grad_()
+            values = [schedule(t) for schedule in (self.a, self.b, self.g_squared)]
+            slopes = [_derivative(value, t) for value in values]
+        a, b, g_squared = (value.detach() for value in values)
+        a_dot, b_dot, g_squared_dot = slopes
+        return Coefficients(t.detach(), a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
 
     def time(self, noise_level: Tensor) -> Tensor:
         """Native time of a noise level s in [0, 1], s = 1 the source: t_source + (1 - s)(t_data - t_source)."""

@@ -177,6 +177,6 @@ class GeneralRealUID(DistillationLoss):
 
 
 def gap(terms: Terms) -> Tensor:
-    """Mean squared distance ||f* - f||^2 between teacher and fake, a scalar: the distance that UID minimises."""
+    """Mean squared distance ||f* - f||^2 between teacher and fake, a scalar; with the fake at its optimum, UID's."""
     difference = (_teacher(terms) - terms.fake).detach()
     return inner(difference, difference, torch.ones_like(terms.weight))

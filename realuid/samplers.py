@@ -72,13 +72,26 @@ class Sampler(ABC):
         """Data samples `[B, C, ...]` from source samples x0 `[B, C, ...]` and labels `[B]`.
 
         Raises:
-            UndeterminedError: if the model does not determine the velocity on the grid.
+            ValueError: as `times`.
         """
-        times = self.grid(model.interpolant, self.steps)
-        model.check(Velocity(), times[:-1])
+        times = self.times(model)
         with torch.no_grad():
             x = combine([model.interpolant.at(times[:1].to(x0.device)).a.expand(len(x0))], [x0])
             return self._integrate(model, x, times.tolist(), labels)
+
+    def times(self, model: PosteriorMean) -> Tensor:
+        """The grid's native times `[steps + 1]` for this model.
+
+        Raises:
+            ValueError: if the grid does not lead from one end of the model's path to the other.
+            UndeterminedError: if the model does not determine the velocity on it.
+        """
+        path, times = model.interpolant, self.grid(model.interpolant, self.steps)
+        ends = torch.tensor([path.t_source, path.t_data], dtype=torch.float64)
+        if not torch.allclose(times[[0, -1]], ends) or bool((times.diff() * (path.t_data - path.t_source) <= 0).any()):
+            raise ValueError(f"{type(self.grid).__name__} does not lead along the path of {type(path).__name__}")
+        model.check(Velocity(), times[:-1])
+        return times
 
     @abstractmethod
     def _integrate(self, model: PosteriorMean, x: Tensor, times: list[float], labels: Tensor) -> Tensor: ...

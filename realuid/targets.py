@@ -24,18 +24,16 @@ __all__ = ["Data", "Latent", "Noise", "Score", "Stack", "Velocity"]
 
 
 class Row(NamedTuple):
-    """One row of a target; every entry `[B]`, float64."""
+    """One row of a target; every coefficient `[B]`, float64."""
 
-    x0: Tensor
-    x1: Tensor
-    z: Tensor
-    """Coefficient of the sampled latent z."""
-    s: Tensor
-    """Coefficient of S = E[z]/g in the posterior mean: g times `z`, in closed form."""
+    sampled: tuple[Tensor, Tensor, Tensor]
+    """(c0, c1, cz): coefficients of x0, x1 and z in the sampled target."""
+    mean: tuple[Tensor, Tensor, Tensor]
+    """Coefficients of E[x0], E[x1] and S in its posterior mean."""
 
     def posterior(self) -> Tensor:
-        """The row in the basis (E[x0], E[x1], S): `[B, 3]`."""
-        return torch.stack([self.x0, self.x1, self.s], dim=-1)
+        """`mean` as one tensor `[B, 3]`."""
+        return torch.stack(self.mean, dim=-1)
 
 
 class Target(ABC):
@@ -53,9 +51,9 @@ class Target(ABC):
     def sample(self, k: Coefficients, x0: Tensor, x1: Tensor, z: Tensor | None) -> Tensor:
         """The sampled (conditional) target c `[B, height * C, ...]`; z may be None where g is zero."""
         if z is None:
-            rows = [combine((row.x0, row.x1), (x0, x1)) for row in self.rows(k)]
+            rows = [combine(row.sampled[:2], (x0, x1)) for row in self.rows(k)]
         else:
-            rows = [combine((row.x0, row.x1, row.z), (x0, x1, z)) for row in self.rows(k)]
+            rows = [combine(row.sampled, (x0, x1, z)) for row in self.rows(k)]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
 
@@ -64,7 +62,7 @@ class Velocity(Target):
     """dx_t/dt = a' x0 + b' x1 + g' z, the drift of the probability-flow ODE (Albergo et al. 2303.08797, eq. 2.9)."""
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
-        return (Row(k.a_dot, k.b_dot, k.g_dot, k.gg_dot),)
+        return (Row((k.a_dot, k.b_dot, k.g_dot), (k.a_dot, k.b_dot, k.gg_dot)),)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Data(Target):
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
         zero, one = torch.zeros_like(k.t), torch.ones_like(k.t)
-        return (Row(zero, one, zero, zero),)
+        return (Row((zero, one, zero), (zero, one, zero)),)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Noise(Target):
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
         zero, one = torch.zeros_like(k.t), torch.ones_like(k.t)
-        return (Row(one, zero, zero, zero),)
+        return (Row((one, zero, zero), (one, zero, zero)),)
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Latent(Target):
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
         zero, one = torch.zeros_like(k.t), torch.ones_like(k.t)
-        return (Row(zero, zero, one, k.g),)
+        return (Row((zero, zero, one), (zero, zero, k.g)),)
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,9 @@ class Score(Target):
     """grad log p_t: regressed as -z/g where the path has latent noise, else as -x0/a (denoising score matching)."""
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
-        two_sided = k.g_squared > 0
-        zero = torch.zeros_like(k.t)
-        return (
-            Row(
-                torch.where(two_sided, zero, -1 / k.a),
-                zero,
-                torch.where(two_sided, -1 / k.g, zero),
-                torch.where(two_sided, -1.0, zero),
-            ),
-        )
+        two_sided, zero = k.g_squared > 0, torch.zeros_like(k.t)
+        sampled = torch.where(two_sided, zero, -1 / k.a), zero, torch.where(two_sided, -1 / k.g, zero)
+        return (Row(sampled, (zero, zero, -torch.ones_like(k.t))),)
 
 
 @dataclass(frozen=True)

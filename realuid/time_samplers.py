@@ -25,8 +25,19 @@ class TimeSampler(ABC):
         """Native times `[B]` (float64) at probabilities u `[B]` in (0, 1), monotone in u."""
 
     def span(self, interpolant: Interpolant) -> Tensor:
-        """Quantiles `[33]` from 1e-6 to 1 - 1e-6: where a conversion used in a loss must be well defined."""
-        return self.quantile(torch.linspace(1e-6, 1 - 1e-6, 33, dtype=torch.float64), interpolant)
+        """Quantiles `[33]` from 1e-6 to 1 - 1e-6: where a conversion used in a loss must be well defined.
+
+        Raises:
+            ValueError: if times lie outside the path.
+        """
+        times = self.quantile(torch.linspace(1e-6, 1 - 1e-6, 33, dtype=torch.float64), interpolant)
+        low, high = sorted((interpolant.t_source, interpolant.t_data))
+        if not bool(((times >= low) & (times <= high)).all()):
+            raise ValueError(
+                f"{type(self).__name__} draws times from {float(times.min()):.4g} to {float(times.max()):.4g}, outside "
+                f"the path of {type(interpolant).__name__} from {low:.4g} to {high:.4g}"
+            )
+        return times
 
 
 class UniformTime(TimeSampler):

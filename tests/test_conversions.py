@@ -227,3 +227,31 @@ def test_the_skip_of_a_preconditioned_stack_meets_every_row():
     torch.testing.assert_close(
         model(x, t, LABELS), torch.cat([2 * x + 3 * s * (4 * x + 5 * s), 2 * x - 3 * s * 4 * x], dim=1)
     )
+
+
+class Unknown(Coupling):
+    """A source of which nothing is known."""
+
+    gaussian_source = False
+
+    def pair(self, x0, x1):
+        return x0, x1
+
+
+def conversion(path, coupling, predicted, wanted):
+    return Conversion(interpolant=path, coupling=coupling, predicted=predicted, wanted=wanted)
+
+
+@pytest.mark.parametrize("predicted", [Velocity(), Data(), Noise()], ids=lambda t: type(t).__name__)
+def test_without_latent_noise_the_score_needs_a_gaussian_source(predicted):
+    with pytest.raises(UndeterminedError, match="Score"):
+        conversion(LinearInterpolant(), Unknown(), predicted, Score())
+
+
+def test_with_the_score_a_bridge_of_velocity_determines_the_data_at_its_source():
+    """E[x1|x0] = x0 + v + g g' score holds whatever the coupling, also exactly at the end."""
+    both = conversion(BrownianInterpolant(scale=0.7), Unknown(), Stack((Velocity(), Score())), Data())
+    both.check(torch.tensor([0.0], dtype=torch.float64))
+    k = both.interpolant.at(torch.zeros(1))
+    x, v, s = torch.tensor([[0.3]]), torch.tensor([[1.1]]), torch.tensor([[-0.4]])
+    torch.testing.assert_close(both(k, x, torch.cat([v, s], dim=1)), x + v + 0.7**2 / 2 * s)

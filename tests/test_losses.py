@@ -182,7 +182,7 @@ def line_law(path, target, t, mean, std):
 
     def field(x):
         r = (x - k.b * mean) / variance
-        return row.x0 * k.a * r + row.x1 * (mean + k.b * std**2 * r)
+        return row.sampled[0] * k.a * r + row.sampled[1] * (mean + k.b * std**2 * r)
 
     return density, field
 

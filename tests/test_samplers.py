@@ -175,3 +175,8 @@ def test_a_model_without_a_velocity_is_refused():
 def test_refusals(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_grid_of_another_path_is_refused():
+    with pytest.raises(ValueError, match="KarrasGrid does not lead along the path of LinearInterpolant"):
+        Euler(steps=5, grid=KarrasGrid()).times(model(LinearInterpolant(), 1))

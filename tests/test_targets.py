@@ -83,11 +83,13 @@ def test_score_is_the_gradient_of_the_density_of_the_path_given_its_ends(name):
 @EACH
 @pytest.mark.parametrize("target", ALL, ids=lambda target: type(target).__name__)
 def test_the_latent_in_the_sample_and_in_the_posterior_agree(name, target):
-    """cz E[z] = (g cz) S with S = E[z] / g: inside the path the two columns of a row differ by the factor g."""
+    """With E[x0] = a S and E[z] = g S, both rows of a target are one combination of E[x1] and S."""
     k = PATHS[name].at(triple(PATHS[name])[0])
     (row,) = target.rows(k)
-    torch.testing.assert_close(row.s, k.g * row.z)
-    torch.testing.assert_close(row.posterior(), torch.stack([row.x0, row.x1, k.g * row.z], dim=1))
+    (c0, c1, cz), (m0, m1, ms) = row
+    torch.testing.assert_close(c1, m1)
+    torch.testing.assert_close(k.a * c0 + k.g * cz, k.a * m0 + ms)
+    torch.testing.assert_close(row.posterior(), torch.stack([m0, m1, ms], dim=1))
 
 
 def test_velocity_stays_finite_at_the_ends_of_the_brownian_path_in_the_posterior_basis():
@@ -123,4 +125,6 @@ def test_an_empty_stack_is_refused():
 
 
 def test_score_is_infinite_where_the_path_ends_in_the_data():
-    assert Score().rows(PATHS["linear"].at(torch.tensor([1.0])))[0].x0.item() == -math.inf
+    (row,) = Score().rows(PATHS["linear"].at(torch.tensor([1.0])))
+    assert row.sampled[0].item() == -math.inf
+    assert row.posterior().tolist() == [[0, 0, -1]]

@@ -146,3 +146,9 @@ def test_edm_asks_for_unit_variance_of_unit_variance(sigma, sigma_data):
 def test_refusals(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("path", [LinearInterpolant(), EDMInterpolant(sigma_max=10.0)])
+def test_times_outside_the_path_are_refused(path):
+    with pytest.raises(ValueError, match=r"LogNormalTime draws times from .* outside the path"):
+        LogNormalTime().span(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 
 from loguru import logger
@@ -19,8 +18,6 @@ def set_up_log() -> None:
     """Plain progress lines on standard error."""
     logger.remove()
     logger.add(sys.stderr, level="INFO", format="<green>{time:HH:mm:ss}</green> {message}")
-    # torchmetrics scripts a function in a way that torch has begun to warn about; no user can act on it.
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
 
 
 def guarded(program: str, work: Callable[[], int]) -> int:

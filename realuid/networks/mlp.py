@@ -26,7 +26,7 @@ class MLP(nn.Module):
         height: how many times the sample's entries to predict (`Target.height`).
 
     Raises:
-        ValueError: if `depth` is less than one.
+        ValueError: if `depth` is less than one or `width` is odd.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class MLP(nn.Module):
         height: int = 1,
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        if depth < 1 or width % 2:
+            raise ValueError(f"depth must be at least 1 and width even, got {depth} and {width}")
         size = math.prod(shape)
         self.width, self.height, self.time_scale = width, height, time_scale
         self.time_embed = nn.Linear(width, width)

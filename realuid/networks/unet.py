@@ -23,8 +23,8 @@ __all__ = ["UNet"]
 GROUPS = 32
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels // 4), channels)
+def _norm(channels: int, group_channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(GROUPS, channels // group_channels), channels)
 
 
 class ZeroConv1d(nn.Conv1d):
@@ -46,13 +46,24 @@ class ZeroConv2d(nn.Conv2d):
 class ResBlock(nn.Module):
     """GN, SiLU, conv, + embedding, GN, SiLU, dropout, conv, + input."""
 
-    def __init__(self, *, channels: int, out_channels: int, embedding: int, dropout: float, scale_shift: bool) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        out_channels: int,
+        embedding: int,
+        dropout: float,
+        scale_shift: bool,
+        group_channels: int,
+    ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.in_layers = nn.Sequential(_norm(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            _norm(channels, group_channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels * (1 + scale_shift)))
         self.out_layers = nn.Sequential(
-            _norm(out_channels),
+            _norm(out_channels, group_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
             ZeroConv2d(out_channels, out_channels, 3, padding=1),
@@ -77,10 +88,12 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over the pixels, heads of `head_channels` channels; queries, keys and values lie per head."""
 
-    def __init__(self, *, channels: int, head_channels: int) -> None:
+    def __init__(self, *, channels: int, head_channels: int, group_channels: int) -> None:
         super().__init__()
         self.heads = max(1, channels // head_channels)
-        self.norm = _norm(channels)
+        if channels % self.heads:
+            raise ValueError(f"{channels} channels do not divide into {self.heads} heads of about {head_channels}")
+        self.norm = _norm(channels, group_channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = ZeroConv1d(channels, channels, 1)
 
@@ -136,7 +149,8 @@ class UNet(nn.Module):
         multipliers: channels of each resolution as multiples of `width`, from full resolution down.
         blocks: residual blocks a resolution.
         attention: depths (0 = full resolution) whose blocks are followed by self-attention; the middle always has it.
-        head_channels: channels of an attention head.
+        head_channels: channels of an attention head; a layer with fewer has one head.
+        group_channels: least channels of a normalisation group; there are at most 32 groups. 1 is guided-diffusion's.
         classes: number of class labels; 0 for an unconditional network, which ignores them.
         conditioning: how time and class enter a residual block: `add`ed, or as `scale_shift` of the normalised
             features.
@@ -145,7 +159,8 @@ class UNet(nn.Module):
         height: how many times C channels to predict (`Target.height`).
 
     Raises:
-        ValueError: if the shape does not divide, or a depth in `attention` does not exist.
+        ValueError: if the shape does not divide, a depth in `attention` does not exist, or channels do not divide into
+            heads or groups.
     """
 
     def __init__(
@@ -157,6 +172,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (1,),
         head_channels: int = 64,
+        group_channels: int = 1,
         classes: int = 0,
         conditioning: Literal["add", "scale_shift"] = "add",
         dropout: float = 0.0,
@@ -170,6 +186,8 @@ class UNet(nn.Module):
             raise ValueError(f"H and W of shape {tuple(shape)} must be divisible by {factor}, one halving a multiplier")
         if not set(attention) <= set(range(len(multipliers))):
             raise ValueError(f"attention depths {list(attention)} must lie in 0..{len(multipliers) - 1}")
+        if width % 2 or group_channels < 1 or any(width * m % group_channels for m in multipliers):
+            raise ValueError(f"width = {width} must be even and a multiple of group_channels = {group_channels}")
         self.width, self.time_scale = width, time_scale
         embedding = 4 * width
 
@@ -180,12 +198,16 @@ class UNet(nn.Module):
                 embedding=embedding,
                 dropout=dropout,
                 scale_shift=conditioning == "scale_shift",
+                group_channels=group_channels,
             )
+
+        def attend(channels: int) -> AttentionBlock:
+            return AttentionBlock(channels=channels, head_channels=head_channels, group_channels=group_channels)
 
         def stage(ins: int, outs: int, depth: int) -> list[nn.Module]:
             layers: list[nn.Module] = [residual(ins, outs)]
             if depth in attention:
-                layers.append(AttentionBlock(channels=outs, head_channels=head_channels))
+                layers.append(attend(outs))
             return layers
 
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -206,7 +228,7 @@ class UNet(nn.Module):
         self.middle_block = _Stage(
             [
                 residual(current, current),
-                AttentionBlock(channels=current, head_channels=head_channels),
+                attend(current),
                 residual(current, current),
             ]
         )
@@ -220,7 +242,9 @@ class UNet(nn.Module):
                     layers.append(Upsample(current))
                 self.output_blocks.append(_Stage(layers))
 
-        self.out = nn.Sequential(_norm(current), nn.SiLU(), ZeroConv2d(current, height * channels, 3, padding=1))
+        self.out = nn.Sequential(
+            _norm(current, group_channels), nn.SiLU(), ZeroConv2d(current, height * channels, 3, padding=1)
+        )
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         embedding = self.time_embed(sinusoidal(self.time_scale * time, self.width))

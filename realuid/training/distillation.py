@@ -63,7 +63,7 @@ class Distillation(Procedure):
         fake_init: where the fake network starts: `random` (from scratch), `teacher` (fine-tuning), or a checkpoint.
 
     Raises:
-        ValueError: if `fake_steps` or `real_batch` is less than one.
+        ValueError: if `fake_steps` or `real_batch` is less than one, or times or sampler do not fit the path.
         UndeterminedError: if teacher or fake do not determine the loss's target where times are drawn.
     """
 
@@ -98,6 +98,7 @@ class Distillation(Procedure):
         for role, model in (("teacher", teacher.model), ("student", student.model), ("fake", fake)):
             _check_same_path(teacher.model, model, role)
             model.check(loss.target, times)
+        self.sampler.times(teacher.model)  # refuses a sampler that prediction or path do not allow
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, "fake": self.fake, "teacher": self.teacher.model}

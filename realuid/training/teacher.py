@@ -29,6 +29,9 @@ class TeacherTraining(Procedure):
         weight: w(t).
         optimizer: of the model.
         ema: averages of the model's weights.
+
+    Raises:
+        ValueError: if times or sampler do not fit the path, or the prediction does not determine the velocity.
     """
 
     trained = ("teacher",)
@@ -46,6 +49,8 @@ class TeacherTraining(Procedure):
         self.model, self.sampler = model, sampler
         self.time_sampler, self.weight = time_sampler, weight
         self.optimizer, self.ema = optimizer, ema
+        time_sampler.span(model.interpolant)  # refuses times outside the path
+        sampler.times(model)  # and a sampler that the prediction or the path does not allow
 
     def networks(self) -> dict[str, nn.Module]:
         return {"teacher": self.model}

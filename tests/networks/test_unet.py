@@ -15,8 +15,15 @@ from realuid.networks.unet import AttentionBlock, ResBlock, UNet
 
 def small(**changes):
     torch.manual_seed(0)
-    settings = {"shape": (2, 8, 8), "width": 8, "multipliers": (1, 2), "blocks": 1, "head_channels": 4, **changes}
-    return UNet(**settings)
+    settings = {
+        "shape": (2, 8, 8),
+        "width": 8,
+        "multipliers": (1, 2),
+        "blocks": 1,
+        "head_channels": 4,
+        "group_channels": 4,
+    }
+    return UNet(**(settings | changes))
 
 
 def batch(shape=(2, 8, 8)):
@@ -82,7 +89,7 @@ def test_labels_and_times_count_after_steps_of_training():
 def test_attention_is_softmax_of_queries_and_keys(heads):
     """The channels of `qkv` lie head by head, queries, keys and values within each, as in guided-diffusion."""
     width = 4
-    block = awake(AttentionBlock(channels=heads * width, head_channels=width))
+    block = awake(AttentionBlock(channels=heads * width, head_channels=width, group_channels=4))
     x = torch.randn(2, heads * width, 3, 5, generator=torch.Generator().manual_seed(3))
     tokens = block.norm(x).flatten(2)  # [B, C, L]
     qkv = torch.einsum("oc,bcl->bol", block.qkv.weight[:, :, 0], tokens) + block.qkv.bias[:, None]
@@ -112,7 +119,7 @@ def test_attention_runs_in_a_fused_kernel(train):
 def test_residual_blocks(channels):
     """Features normalised, SiLU, convolved; the embedding added before the second norm, or scaling and shifting it."""
     ins, outs = channels
-    settings = {"channels": ins, "out_channels": outs, "embedding": 6, "dropout": 0.0}
+    settings = {"channels": ins, "out_channels": outs, "embedding": 6, "dropout": 0.0, "group_channels": 4}
     add, scale = (awake(ResBlock(**settings, scale_shift=flag)) for flag in (False, True))
     assert parameters(scale) - parameters(add) == outs * (6 + 1)
     assert parameters(add.skip_connection) == (0 if ins == outs else ins * outs + outs)
@@ -194,4 +201,17 @@ def test_names_and_size_of_the_cifar_network():
 )
 def test_refusals(changes, message):
     with pytest.raises(ValueError, match=message):
+        small(**changes)
+
+
+@pytest.mark.parametrize(
+    ("channels", "group_channels", "groups"), [(64, 1, 32), (128, 1, 32), (192, 1, 32), (16, 4, 4), (48, 4, 4)]
+)
+def test_groups_are_guided_diffusions_unless_bound_otherwise(channels, group_channels, groups):
+    assert AttentionBlock(channels=channels, head_channels=16, group_channels=group_channels).norm.num_groups == groups
+
+
+@pytest.mark.parametrize("changes", [{"width": 9}, {"width": 6}, {"width": 24, "head_channels": 9}])
+def test_channels_that_do_not_divide_are_refused(changes):
+    with pytest.raises(ValueError, match="divide|multiple"):
         small(**changes)
