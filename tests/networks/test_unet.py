@@ -213,5 +213,5 @@ def test_groups_are_guided_diffusions_unless_bound_otherwise(channels, group_cha
 
 @pytest.mark.parametrize("changes", [{"width": 9}, {"width": 6}, {"width": 24, "head_channels": 9}])
 def test_channels_that_do_not_divide_are_refused(changes):
-    with pytest.raises(ValueError, match="divide|multiple"):
+    with pytest.raises(ValueError, match=r"divide|multiple"):
         small(**changes)
