@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class Interpolant(ABC):
             return combine((k.a, k.b), (x0, x1))
         return combine((k.a, k.b, k.g), (x0, x1, z))
 
-    @property
+    @cached_property
     def needs_latent(self) -> bool:
         """Whether g(t) > 0 somewhere inside the path, so that a latent z has to be drawn."""
         inside = self.time(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
