@@ -37,7 +37,9 @@ def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
             return torch.load(file, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, ImportError, OSError, KeyError) as error:
+    except ImportError as error:  # a file system whose driver is not installed
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path} is not a readable checkpoint: {reason}") from None
 

@@ -6,9 +6,11 @@ import torch
 
 from realuid import checkpoints
 from realuid import config as configuration
+from realuid.commands.runs import teacher_run
 from realuid.config import Config
 from realuid.training.costs import costs
 from realuid.training.distillation import Distillation
+from realuid.training.folder import RunFolder
 from realuid.training.trainer import Trainer
 
 
@@ -57,7 +59,10 @@ def _missing(trainer: Trainer) -> list[str]:
         if teacher.checkpoint is not None and not checkpoints.exists(teacher.checkpoint):
             lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
         elif teacher.checkpoint is None and teacher.needs_weights:
-            lines.append(f"teacher      trained first by {teacher.recipe}, unless that was done before")
+            _, place = teacher_run(teacher, RunFolder("runs/this"))
+            lines.append(
+                f"teacher      made first by {teacher.recipe}, in {place.path.name} beside the run, if missing"
+            )
     return lines
 
 

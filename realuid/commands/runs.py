@@ -11,7 +11,7 @@ import torch
 
 from realuid import checkpoints
 from realuid import config as configuration
-from realuid.config import Config
+from realuid.config import Config, ConfigError
 from realuid.errors import CheckpointError, RunError
 from realuid.teachers import Teacher
 from realuid.training.distillation import Distillation
@@ -21,9 +21,17 @@ from realuid.training.trainer import Trainer, device_named
 
 
 def teacher_run(teacher: Teacher, folder: RunFolder) -> tuple[Config, RunFolder]:
-    """The teacher's recipe as it is run for this teacher, and its folder beside `folder`, named by recipe and hash."""
+    """The teacher's recipe as it is run for this teacher, and its folder beside `folder`, named by recipe and hash.
+
+    Raises:
+        ConfigError: if the recipe or an override is wrong.
+    """
     assert teacher.recipe is not None
-    recipe = configuration.load([teacher.recipe], [f"{name} = {value!r}" for name, value in teacher.overrides.items()])
+    overrides = [f"{name} = {value!r}" for name, value in teacher.overrides.items()]
+    try:
+        recipe = configuration.load([teacher.recipe], overrides)
+    except ConfigError as error:
+        raise ConfigError(f"Teacher.recipe = {teacher.recipe!r}: {error}") from None
     return recipe, RunFolder(folder.path.parent / f"{recipe.name}-{recipe.digest()}")
 
 

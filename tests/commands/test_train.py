@@ -208,6 +208,9 @@ REFUSALS = {
     "Distillation.fake_init = nowhere.pt": "nowhere.pt",
     "InMemory.path = digitz": "digits",
     "InMemory.shape = (3, 8, 8)": "3, 8, 8",
+    "Teacher.recipe = gin/smok_teacher.gin": "Teacher.recipe = 'gin/smok_teacher.gin'",
+    "Teacher.overrides = {'UNet.widht': 8}": "did you mean width",
+    "Teacher.checkpoint = nosuch://bucket/x.pt": "nosuch",
 }
 
 
