@@ -66,7 +66,7 @@ class Evaluator:
         """
         return (self.features.predict(images) == labels.cpu()).double().mean().item()
 
-    def yardsticks(self, splits: int = 3) -> dict[str, float]:
+    def yardsticks(self, splits: int = 10) -> dict[str, float]:
         """Two distances to read others by, both in the same features as `frechet`.
 
         `halves_frechet`: between two random halves of the real data, mean over `splits` divisions: what the size of

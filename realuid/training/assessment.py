@@ -15,7 +15,7 @@ from realuid.training.folder import RunFolder
 from realuid.training.procedure import Generator, Procedure
 
 COLUMNS, ROWS = 10, 8
-GRID_PIXELS = 1000
+GRID_PIXELS = 500
 """Width that a grid is enlarged to, in about so many pixels."""
 
 

@@ -183,12 +183,14 @@ class Trainer:
         self.assessment.save_grid(folder, f"step_{step:08d}")
         logger.info("evaluating")
         figures = self.assessment.final(folder)
-        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
-        for name, value in numbers.items():
-            logger.info("{:<24} {:.4g}", name, value)
+        for name, value in figures.items():
+            if isinstance(value, float):
+                logger.info("{:<24} {:.4g}", name, value)
         where = self._where(step, clock.wall())
         if line:
-            tracker.write(where | line | numbers)
+            role = next(iter(self.procedure.networks()))  # the others' figures do not change: they are no curves
+            own = {name: x for name, x in figures.items() if name.startswith(f"{role}_") and isinstance(x, float)}
+            tracker.write(where | line | own)
             self._save(folder, step, clock.wall(), config)
         amounts = {"steps": step, "images": where["images"], "wall_s": where["wall_s"]}
         speed = round(where["images"] / trained_s, 2)
