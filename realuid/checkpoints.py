@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -53,7 +54,7 @@ def exists(path: str) -> bool:
         return False
 
 
-def network_weights(path: str, ema: str | None = None) -> dict[str, Tensor]:
+def network_weights(path: str, ema: str | None = None) -> tuple[dict[str, Tensor], str | None]:
     """The network's weights in one of our checkpoints, or in a plain file of named tensors.
 
     Args:
@@ -61,12 +62,13 @@ def network_weights(path: str, ema: str | None = None) -> dict[str, Tensor]:
         ema: name of the average to take, for instance `0.999`; None for the first.
 
     Returns:
-        Names relative to the network (`input_blocks.0.0.weight`), whichever model it sat in.
+        Weights by names relative to the network (`input_blocks.0.0.weight`), whichever model it sat in, and the name of
+        the average that they are, if they are one.
 
     Raises:
         CheckpointError: if the file cannot be read, holds no weights, or has no such average.
     """
-    state = load(path)
+    state, name = load(path), None
     if isinstance(state.get("ema"), dict):
         averages: dict[str, dict[str, Tensor]] = state["ema"]["weights"]
         name = next(iter(averages)) if ema is None else ema
@@ -75,16 +77,16 @@ def network_weights(path: str, ema: str | None = None) -> dict[str, Tensor]:
         state = averages[name]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no weights: named tensors, or a checkpoint of this project, are needed")
-    return {name.rpartition("network.")[2]: value for name, value in state.items()}
+    return {key.rpartition("network.")[2]: value for key, value in state.items()}, name
 
 
-def load_network(network: nn.Module, path: str, ema: str | None = None) -> None:
-    """Loads `network_weights` into a network of the same architecture.
+def load_network(network: nn.Module, path: str, ema: str | None = None) -> str | None:
+    """Loads `network_weights` into a network of the same architecture; returns the name of the average it took.
 
     Raises:
         CheckpointError: naming the first weight that is missing, unexpected, of another shape or not finite.
     """
-    weights, own = network_weights(path, ema), network.state_dict()
+    (weights, average), own = network_weights(path, ema), network.state_dict()
     for name, value in own.items():
         if name not in weights:
             raise CheckpointError(f"{path} lacks the weight {name} of the network that the gin file binds")
@@ -99,3 +101,13 @@ def load_network(network: nn.Module, path: str, ema: str | None = None) -> None:
     if extra:
         raise CheckpointError(f"{path} has the weight {extra[0]}, which the network that the gin file binds lacks")
     network.load_state_dict(weights)
+    return average
+
+
+def checksum(module: nn.Module) -> str:
+    """sha256 (hexadecimal) over names, shapes and values of all weights: equal for equal models."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

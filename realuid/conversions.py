@@ -17,7 +17,7 @@ from realuid.couplings import Coupling
 from realuid.interpolants import Coefficients, Interpolant, combine
 from realuid.targets import Target
 
-BOUND = 1e7
+BOUND = 1e6
 """Largest coefficient a conversion may have; beyond it the answer is rounding noise even in float64."""
 
 

@@ -104,8 +104,9 @@ class Sampler(ABC):
 
     @property
     def name(self) -> str:
-        """How the sampler is named beside a figure, for instance `Euler-50`."""
-        return f"{type(self).__name__}-{self.steps}"
+        """How the sampler is named beside a figure, for instance `Euler-50 KarrasGrid(sigma_min=0.002, rho=7.0)`."""
+        settings = ", ".join(f"{name}={value}" for name, value in vars(self.grid).items())
+        return f"{type(self).__name__}-{self.steps} {type(self.grid).__name__}({settings})"
 
 
 def _velocity(model: PosteriorMean, x: Tensor, t: float, labels: Tensor) -> Tensor:

@@ -58,5 +58,5 @@ class Teacher:
         if isinstance(self.model, MatchingModel):
             if self.checkpoint is None:
                 raise CheckpointError(f"the teacher of recipe {self.recipe} has not been trained yet")
-            load_network(self.model.network, self.checkpoint, self.ema)
+            self.ema = load_network(self.model.network, self.checkpoint, self.ema)
         self.model.eval().requires_grad_(False)

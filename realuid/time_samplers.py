@@ -17,6 +17,10 @@ from realuid.interpolants import Interpolant
 __all__ = ["EDMWeight", "LogNormalTime", "LogitNormalTime", "UniformTime", "UnitWeight"]
 
 
+SMALLEST = 2.0**-40
+"""Probabilities are drawn from [SMALLEST, 1 - SMALLEST]."""
+
+
 class TimeSampler(ABC):
     """A law of times, given by its quantile function."""
 
@@ -25,12 +29,12 @@ class TimeSampler(ABC):
         """Native times `[B]` (float64) at probabilities u `[B]` in (0, 1), monotone in u."""
 
     def span(self, interpolant: Interpolant) -> Tensor:
-        """Quantiles `[33]` from 1e-6 to 1 - 1e-6: where a conversion used in a loss must be well defined.
+        """Quantiles `[33]` over all that can be drawn: where a conversion used in a loss must be well defined.
 
         Raises:
             ValueError: if times lie outside the path.
         """
-        times = self.quantile(torch.linspace(1e-6, 1 - 1e-6, 33, dtype=torch.float64), interpolant)
+        times = self.quantile(torch.linspace(SMALLEST, 1 - SMALLEST, 33, dtype=torch.float64), interpolant)
         low, high = sorted((interpolant.t_source, interpolant.t_data))
         if not bool(((times >= low) & (times <= high)).all()):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 
 from loguru import logger
@@ -21,12 +22,18 @@ def set_up_log() -> None:
 
 
 def guarded(program: str, work: Callable[[], int]) -> int:
-    """Runs a command; a user's mistake becomes one line and status 2."""
+    """Runs a command; a user's mistake becomes one line and status 2, anything unforeseen status 3."""
     set_up_log()
     try:
         return work()
     except USER_ERRORS as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        traceback.print_exc()
+        return 3

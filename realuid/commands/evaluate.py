@@ -15,7 +15,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
     runs.add_arguments(parser)
-    parser.add_argument("--num", type=int, default=50_000, help="generated images")
+    parser.add_argument(
+        "--num",
+        type=int,
+        default=50_000,
+        help="generated images (the run's own figures: Evaluator.count); a distance falls with their number",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -24,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if evaluator is None:
             raise RunError("the run binds no Trainer.evaluator")
         trainer.data.open(seed=trainer.seed, device=model.device)
+        if arguments.num < 2:
+            raise RunError(f"--num must be at least 2, got {arguments.num}")
         evaluator.count, evaluator.seed = arguments.num, arguments.seed
         evaluator.prepare(trainer.data, model.device)
         images = evaluator.generate(model.generator)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from realuid import checkpoints
 from realuid import config as configuration
 from realuid.commands.runs import teacher_run
-from realuid.config import Config
+from realuid.config import Config, ConfigError
 from realuid.training.costs import costs
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
@@ -23,7 +25,11 @@ def dry_run(config: Config) -> str:
     """
     trainer = configuration.build(config)
     assert isinstance(trainer, Trainer)
-    return "\n".join([configuration.tree(config), "", *_costs(trainer), "", *_missing(trainer)]).rstrip()
+    try:
+        bill = _costs(trainer)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"the parts do not fit each other: {str(error).strip().splitlines()[0]}") from None
+    return "\n".join([configuration.tree(config), "", *bill, "", *_missing(trainer, config)]).rstrip()
 
 
 def _costs(trainer: Trainer) -> list[str]:
@@ -50,7 +56,7 @@ def _costs(trainer: Trainer) -> list[str]:
     return lines
 
 
-def _missing(trainer: Trainer) -> list[str]:
+def _missing(trainer: Trainer, config: Config) -> list[str]:
     lines = []
     if missing := trainer.data.missing():
         lines.append(f"missing      {missing}")
@@ -59,10 +65,8 @@ def _missing(trainer: Trainer) -> list[str]:
         if teacher.checkpoint is not None and not checkpoints.exists(teacher.checkpoint):
             lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
         elif teacher.checkpoint is None and teacher.needs_weights:
-            _, place = teacher_run(teacher, RunFolder("runs/this"))
-            lines.append(
-                f"teacher      made first by {teacher.recipe}, in {place.path.name} beside the run, if missing"
-            )
+            _, place = teacher_run(trainer, config, RunFolder(Path("runs") / config.name))
+            lines.append(f"teacher      made first by {teacher.recipe}, in {place}, if missing")
     return lines
 
 

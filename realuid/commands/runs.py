@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,41 @@ from realuid import checkpoints
 from realuid import config as configuration
 from realuid.config import Config, ConfigError
 from realuid.errors import CheckpointError, RunError
-from realuid.teachers import Teacher
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Generator
 from realuid.training.trainer import Trainer, device_named
 
 
-def teacher_run(teacher: Teacher, folder: RunFolder) -> tuple[Config, RunFolder]:
-    """The teacher's recipe as it is run for this teacher, and its folder beside `folder`, named by recipe and hash.
+def teacher_run(trainer: Trainer, config: Config, folder: RunFolder) -> tuple[Config, RunFolder]:
+    """The recipe of a distillation's teacher, as it is run for it, and its folder: beside `folder`, named by recipe and
+    hash of what changes its result.
+
+    Args:
+        trainer: the distillation, built from `config`.
+        config: its configuration.
+        folder: its run folder.
 
     Raises:
-        ConfigError: if the recipe or an override is wrong.
+        ConfigError: if the recipe or an override is wrong, or it trains another model than `Teacher.model`.
     """
+    assert isinstance(trainer.procedure, Distillation)
+    teacher = trainer.procedure.teacher
     assert teacher.recipe is not None
-    overrides = [f"{name} = {value!r}" for name, value in teacher.overrides.items()]
+    machine = {"Trainer.device": trainer.device, "Trainer.threads": trainer.threads}
+    overrides = [f"{name} = {value!r}" for name, value in (machine | teacher.overrides).items()]
     try:
         recipe = configuration.load([teacher.recipe], overrides)
     except ConfigError as error:
         raise ConfigError(f"Teacher.recipe = {teacher.recipe!r}: {error}") from None
+    mine = configuration.part(config, "procedure", "teacher", "model")
+    its = configuration.part(recipe, "procedure", "model")
+    for ours, theirs in zip_longest(mine, its, fillvalue="nothing"):
+        if ours != theirs:
+            raise ConfigError(
+                f"Teacher.recipe = {teacher.recipe!r} trains another model than Teacher.model: {theirs.strip()} there, "
+                f"{ours.strip()} here; bind it in both, for instance by Teacher.overrides"
+            )
     return recipe, RunFolder(folder.path.parent / f"{recipe.name}-{recipe.digest()}")
 
 
@@ -72,7 +89,8 @@ def reopen(arguments: argparse.Namespace) -> Model:
     state = checkpoints.load(path)
     if "config" not in state:
         raise CheckpointError(f"{path} carries no config: it is no checkpoint of this project")
-    trainer = configuration.build(Config.from_text(state["config"], name=Path(path).stem))
+    config = Config.from_text(state["config"], name=Path(path).stem)
+    trainer = configuration.build(config)
     assert isinstance(trainer, Trainer)
     procedure, device = trainer.procedure, device_named(trainer.device)
     if arguments.ema is not None and arguments.ema not in procedure.ema.names:
@@ -80,7 +98,7 @@ def reopen(arguments: argparse.Namespace) -> Model:
     procedure.restore(state["ema"], device)
     role = "teacher" if arguments.teacher else next(iter(procedure.networks()))
     if role == "teacher":
-        _ready_teacher(trainer, folder, device, arguments.steps)
+        _ready_teacher(trainer, config, folder, device, arguments)
     elif arguments.steps is not None:
         raise RunError("--steps is for --teacher: the student has one step")
     stamp = {"checkpoint": path, **procedure.sampling(role)}
@@ -104,18 +122,23 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:
     return str(folder.checkpoint(arguments.checkpoint)), folder
 
 
-def _ready_teacher(trainer: Trainer, folder: RunFolder | None, device: torch.device, steps: int | None) -> None:
+def _ready_teacher(
+    trainer: Trainer, config: Config, folder: RunFolder | None, device: torch.device, arguments: argparse.Namespace
+) -> None:
     """Loads the frozen teacher of a distillation; a teacher's own run needs nothing."""
     procedure = trainer.procedure
-    if steps is not None:
-        procedure.sampler.steps = steps
+    if arguments.steps is not None:
+        if arguments.steps < 1:
+            raise RunError(f"--steps must be at least 1, got {arguments.steps}")
+        procedure.sampler.steps = arguments.steps
     if not isinstance(procedure, Distillation):
         return
+    if arguments.ema is not None:
+        raise RunError("--ema chooses an average of the student; the teacher's is bound by Teacher.ema")
     teacher = procedure.teacher
     if teacher.needs_weights and teacher.checkpoint is None:
         if folder is None:
             raise RunError("the teacher of a lone checkpoint file is not known: name the run with --run")
-        place = teacher_run(teacher, folder)[1]
-        teacher.checkpoint, teacher.summary = str(place.newest_checkpoint()), place.read_json(place.summary)
+        teacher.checkpoint = str(teacher_run(trainer, config, folder)[1].newest_checkpoint())
     teacher.load()
     teacher.model.to(device)

@@ -33,10 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        out = Path(arguments.out)
+        if out.suffix and out.suffix not in (".png", ".npz"):
+            raise RunError(f"--out {out}: FILE.png, FILE.npz or a folder is needed")
         model = runs.reopen(arguments)
         labels = _labels(arguments.labels, arguments.num, model.trainer.data.classes)
         images = _sample(model, labels, arguments.seed)
-        write(Path(arguments.out), images, labels)
+        write(out, images, labels)
         logger.info("{} images of the {} ({}) in {}", len(images), model.role, model.stamp["sampler"], arguments.out)
         return 0
 
@@ -74,8 +77,6 @@ def write(out: Path, images: Tensor, labels: Tensor) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(out, images=channels_last, labels=labels.numpy())
         return
-    if out.suffix:
-        raise RunError(f"--out {out}: FILE.png, FILE.npz or a folder is needed")
     out.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(channels_last):
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(out / f"{index:06d}.png")

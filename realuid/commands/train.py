@@ -18,7 +18,7 @@ from realuid.errors import RunError
 from realuid.evaluation.report import write_report
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
-from realuid.training.signals import Interrupted
+from realuid.training.signals import Interrupted, StopSignal
 from realuid.training.trainer import Trainer
 
 
@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(dry_run(config))
             return 0
         folder = RunFolder(arguments.out or Path("runs") / config.name)
-        if arguments.fresh and (aside := folder.set_aside()):
-            logger.info("moved the old {} to {}", folder, aside)
+        if arguments.fresh and folder.path.exists():
+            with folder.locked():
+                logger.info("moved the old {} to {}", folder, folder.set_aside())
         return run(config, folder)
 
     return guarded("train.py", work)
@@ -57,26 +58,32 @@ def run(config: Config, folder: RunFolder, wait: bool = False) -> int:
     trainer = configuration.build(config)
     with folder.locked(wait):
         _check_same_run(config, folder)
-        folder.write_text(folder.config, config.text)
-        code, reason = _outcome(trainer, config, folder)
+        if trainer.complete(folder):
+            logger.info("{} is complete", folder)
+            return 0
+        folder.begin(config.text)
+        with StopSignal() as stop:
+            code, reason = _outcome(trainer, config, folder, stop)
         folder.write_json(folder.exit, {"code": code, "reason": reason})
         if folder.metrics.exists():
             logger.info("report: {}", write_report(folder.path))
     return code
 
 
-def _outcome(trainer: Trainer, config: Config, folder: RunFolder) -> tuple[int, str]:
+def _outcome(trainer: Trainer, config: Config, folder: RunFolder, stop: StopSignal) -> tuple[int, str]:
     try:
-        if code := _train_teacher(trainer, folder):
-            return code, "the run of the teacher did not end well"
-        trainer.prepare()
-    except (*USER_ERRORS, ValueError) as error:
-        logger.error("{}", error)
-        return 2, str(error)
-    try:
-        trainer.run(folder, config.text)
+        try:
+            trainer.check_machine()
+            if code := _train_teacher(trainer, config, folder):
+                return code, "the run of the teacher did not end well"
+            trainer.prepare()
+            trainer.resume(folder)
+        except (*USER_ERRORS, ValueError) as error:
+            logger.error("{}", error)
+            return 2, str(error)
+        trainer.run(folder, config.text, stop)
     except Interrupted as interruption:
-        logger.warning("{}; the state is saved, the same command resumes", interruption)
+        logger.warning("{}; the same command resumes from the newest checkpoint", interruption)
         return interruption.code, str(interruption)
     except USER_ERRORS as error:
         logger.error("{}", error)
@@ -98,7 +105,7 @@ def _check_same_run(config: Config, folder: RunFolder) -> None:
         )
 
 
-def _train_teacher(trainer: Trainer, folder: RunFolder) -> int:
+def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder) -> int:
     """Runs the recipe of a teacher that has no checkpoint, or finds what an earlier run of it left."""
     procedure = trainer.procedure
     if not isinstance(procedure, Distillation):
@@ -106,13 +113,10 @@ def _train_teacher(trainer: Trainer, folder: RunFolder) -> int:
     teacher = procedure.teacher
     if not teacher.needs_weights or teacher.checkpoint is not None:
         return 0
-    recipe, place = teacher_run(teacher, folder)
-    state = place.read_json(place.exit)
-    if state is None or state["code"] != 0:
-        logger.info("training the teacher first: {} in {}", teacher.recipe, place)
-        if code := run(recipe, place, wait=True):
-            return code
+    recipe, place = teacher_run(trainer, config, folder)
+    logger.info("teacher: {} in {}", teacher.recipe, place)
+    if code := run(recipe, place, wait=True):
+        return code
     teacher.checkpoint = str(place.newest_checkpoint())
     teacher.summary = place.read_json(place.summary)
-    logger.info("teacher: {}", teacher.checkpoint)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -136,6 +137,20 @@ def _order(binding: Binding) -> tuple[str, ...]:
 def tree(config: Config) -> str:
     """The components that `config` assembles, indented, with every argument; builds nothing."""
     return "\n".join(outline(plan(config)))
+
+
+def part(config: Config, *path: str) -> list[str]:
+    """The outline of one component of the assembly, without scopes or word of what is a default, so that the same
+    component in two assemblies reads the same.
+
+    Args:
+        config: the configuration.
+        path: argument names from the root down, for instance `"procedure", "model"`.
+    """
+    component = plan(config)
+    for name in path:
+        component = component.arguments[name].value
+    return [re.sub(r"@(?:\w+/)+", "@", line.removesuffix("  # default")) for line in outline(component)]
 
 
 def plan(config: Config) -> Component:

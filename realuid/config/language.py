@@ -18,6 +18,10 @@ _WORDS = {"true": "True", "false": "False", "none": "None", "null": "None"}
 _NOT_A_VALUE = re.compile(r"Failed to parse token '(.*)'", re.DOTALL)
 
 
+COMMAND_LINE = "--bind"
+"""Origin of the bindings of the command line."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """`@scope/Name()`; `@Name` when it is not called."""
@@ -145,7 +149,7 @@ def read_binding(text: str) -> Binding:
     if name and value:
         statements = list(_parsed(f"{name} = {_spelled(value)}", lambda line: f"--bind {text!r}"))
         if len(statements) == 1 and isinstance(statements[0], gin.config_parser.BindingStatement):
-            return _binding(statements[0], "--bind")
+            return _binding(statements[0], COMMAND_LINE)
     raise ConfigError(f"--bind {text!r}: write it as \"Name.argument = value\" (an empty string is '')")
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from realuid.config.errors import ConfigError, nearest
-from realuid.config.language import Binding, Macro, Reference
+from realuid.config.language import COMMAND_LINE, Binding, Macro, Reference
 from realuid.config.table import Table, bound, enclosing, spread
 
 
 def used(table: Table, root: str) -> set[str]:
     """The keys of the bindings and macros that play a part in building `root`. Never fails: errors are found later."""
     places = _places(table, root)
+    winners = {binding.key for scope, name in places for binding in bound(table, scope, name).values()}
+    # In a file, what others stand above is a default for some; on the command line it is a mistake.
     keys = {
         binding.key
         for binding in table.values()
-        if any(name == binding.component and binding.scope in enclosing(scope) for scope, name in places)
+        if binding.key in winners
+        or (
+            binding.origin != COMMAND_LINE
+            and any(name == binding.component and binding.scope in enclosing(scope) for scope, name in places)
+        )
     }
     macros = {leaf.name for key in keys for leaf in spread(table[key].value, table) if isinstance(leaf, Macro)}
     return keys | macros
@@ -41,6 +47,14 @@ def unused(binding: Binding, table: Table, root: str) -> ConfigError:
     if not binding.component:
         macros = used(table, root) & {other.key for other in table.values() if not other.component}
         reason = f"no binding uses the macro %{binding.key}{nearest(binding.key, macros)}"
+    elif winners := {
+        winner.key
+        for scope, name in places
+        if name == binding.component and binding.scope in enclosing(scope)
+        for argument, winner in bound(table, scope, name).items()
+        if argument == binding.argument
+    }:
+        reason = f"it has no effect, for {' and '.join(sorted(winners))} stand above it"
     elif binding.component in names:
         known = f"; it is built in {', '.join(scopes) or 'no scope'}"
         reason = f"no {binding.component} is built in scope {binding.scope!r}{nearest(binding.scope, scopes, known)}"

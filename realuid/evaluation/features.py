@@ -17,6 +17,7 @@ from loguru import logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from realuid import checkpoints
 from realuid.atomic import write_atomically
 from realuid.data.dataset import Dataset
 from realuid.data.location import locate
@@ -69,11 +70,7 @@ class FeatureNetwork(nn.Module, ABC):
     @property
     def checksum(self) -> str:
         """sha256 (hexadecimal) over the names, shapes, types and values of all weights."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return checkpoints.checksum(self)
 
     @contextmanager
     def _plain(self) -> Iterator[None]:

@@ -70,9 +70,10 @@ class Assessment:
                 result |= self._figures(role, generator)
             stamps[f"{role}_frechet"] = stamp
         if "student" in generators:  # one step an image: the other averages cost little
-            result["student_frechet_by_ema"] = {
+            first, *others = self.procedure.ema.names
+            result["student_frechet_by_ema"] = {first: result["student_frechet"]} | {
                 name: self._figures("student", self.procedure.generators(name)["student"])["student_frechet"]
-                for name in self.procedure.ema.names
+                for name in others
             }
         return result | self._ready().yardsticks() | {"stamps": stamps}
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realuid.checkpoints import load_network
+from realuid.checkpoints import checksum, load_network
 from realuid.data.pixels import to_float
+from realuid.errors import CheckpointError
 from realuid.losses import DistillationLoss, Terms, gap
 from realuid.matching import MatchingModel, PosteriorMean
 from realuid.students import OneStep
@@ -104,11 +105,7 @@ class Distillation(Procedure):
         return {"student": self.student, "fake": self.fake, "teacher": self.teacher.model}
 
     def start(self, context: Context) -> None:
-        if self.real_batch > context.batch or self.real_batch % context.randomness.lanes:
-            raise ValueError(
-                f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch} and divide "
-                f"into its {context.randomness.lanes} lanes"
-            )
+        self._check_real_batch(context)
         self.teacher.load()
         for role, model, source in (
             ("student", self.student.model, self.student_init),
@@ -133,6 +130,13 @@ class Distillation(Procedure):
         self.teacher.model.eval().requires_grad_(False)
         lanes = torch.arange(context.batch, device=context.device).view(context.randomness.lanes, -1)
         self._real_rows = lanes[:, : self.real_batch // context.randomness.lanes].flatten()
+
+    def _check_real_batch(self, context: Context) -> None:
+        if self.real_batch > context.batch or self.real_batch % context.randomness.lanes:
+            raise ValueError(
+                f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch} and divide "
+                f"into its {context.randomness.lanes} lanes"
+            )
 
     def _start_from_teacher(self, model: MatchingModel) -> None:
         teacher = self.teacher.model
@@ -232,13 +236,9 @@ class Distillation(Procedure):
 
     def sampling(self, role: str) -> dict[str, str | None]:
         if role == "teacher":
-            return {"sampler": self.sampler.name, "ema": self._teacher_average()}
-        return {"sampler": type(self.student).__name__, "ema": self.ema.names[0]}
-
-    def _teacher_average(self) -> str | None:
-        """Name of the average that the teacher is: as bound, else the first of its recipe."""
-        summary = self.teacher.summary or {}
-        return self.teacher.ema or summary.get("stamps", {}).get("teacher_frechet", {}).get("ema")
+            return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": checksum(self.teacher.model)}
+        weights = checksum(self.ema.averaged())
+        return {"sampler": type(self.student).__name__, "ema": self.ema.names[0], "weights": weights}
 
     def known(self, role: str) -> dict[str, Any]:
         return (self.teacher.summary or {}) if role == "teacher" else {}
@@ -254,11 +254,13 @@ class Distillation(Procedure):
             self.fake.requires_grad_(False)
             return self.loss.generator_loss(self._generator_terms(0))
 
+        self._check_real_batch(context)
         self.to(context)
         return {"fake": (self.fake_steps, fake_step), "generator": (1, generator_step)}
 
     def state_dict(self) -> dict:
         return {
+            "teacher": checksum(self.teacher.model),
             "student": self.student.state_dict(),
             "fake": self.fake.state_dict(),
             "student_optimizer": self.student_optimizer.state_dict(),
@@ -266,6 +268,8 @@ class Distillation(Procedure):
         }
 
     def load_state_dict(self, state: dict) -> None:
+        if state["teacher"] != checksum(self.teacher.model):
+            raise CheckpointError("the run was begun with another teacher: choose another --out, or --fresh")
         self.student.load_state_dict(state["student"])
         self.fake.load_state_dict(state["fake"])
         self.student_optimizer.load_state_dict(state["student_optimizer"])

@@ -87,6 +87,12 @@ class RunFolder:
         for old in self.checkpoint_steps()[:-keep]:
             self.checkpoint(old).unlink()
 
+    def begin(self, config: str) -> None:
+        """Makes the folder that of a run at work: its config, and no word of how it ended."""
+        self.write_text(self.config, config)
+        self.exit.unlink(missing_ok=True)
+        self.summary.unlink(missing_ok=True)
+
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
         """Keeps other processes from running in this folder at the same time.

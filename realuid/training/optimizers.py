@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -71,6 +71,9 @@ class Adam:
         eps: added to the denominator.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
+
+    Raises:
+        ValueError: if `lr` or `clip` is not positive, or a beta leaves [0, 1).
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class Adam:
         *,
         lr: float,
         rate: Rate,
-        betas: Sequence[float] = (0.0, 0.999),
+        betas: tuple[float, float] = (0.0, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         clip: float = 1.0,
     ) -> None:
+        if lr <= 0 or clip <= 0 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"lr and clip must be positive and betas in [0, 1), got {lr}, {clip} and {betas}")
         self.lr, self.rate, self.clip = lr, rate, clip
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from realuid.keys import key
+from realuid.time_samplers import SMALLEST
 
 
 class Randomness:
@@ -36,7 +37,7 @@ class Randomness:
     def uniform(self, purpose: str, step: int, count: int) -> Tensor:
         """U(0, 1), `[count]` float64, strictly inside the interval."""
         draws = self._draw(purpose, step, count, lambda n: torch.rand(n, dtype=torch.float64, **self._where))
-        return draws.clamp(2.0**-40, 1 - 2.0**-40)
+        return draws.clamp(SMALLEST, 1 - SMALLEST)
 
     def labels(self, purpose: str, step: int, count: int, frequencies: Tensor) -> Tensor:
         """Class labels `[count]`, int64, with probabilities proportional to `frequencies` `[classes]`.
@@ -45,7 +46,7 @@ class Randomness:
         """
         if len(frequencies) == 0:
             return torch.zeros(count, dtype=torch.int64, device=self.device)
-        edges = torch.cumsum(frequencies.double(), 0) / frequencies.sum()
+        edges = torch.cumsum(frequencies.double(), 0) / frequencies.double().sum()
         return torch.searchsorted(edges, self.uniform(purpose, step, count), right=True)
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from realuid.checkpoints import checksum
 from realuid.data.pixels import to_float
 from realuid.matching import MatchingModel, regression_loss
 from realuid.samplers import Sampler
@@ -82,7 +83,8 @@ class TeacherTraining(Procedure):
         return {"teacher": lambda x0, labels: self.sampler(model, x0, labels)}
 
     def sampling(self, role: str) -> dict[str, str | None]:
-        return {"sampler": self.sampler.name, "ema": self.ema.names[0]}
+        weights = checksum(self.ema.averaged())
+        return {"sampler": self.sampler.name, "ema": self.ema.names[0], "weights": weights}
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
         def teacher_step() -> Tensor:

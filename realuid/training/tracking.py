@@ -32,6 +32,10 @@ class Meters:
         self.sums, self.count = {}, 0
         return dict(zip(names, values, strict=True))
 
+    def broken(self) -> list[str]:
+        """Names of the scalars that are not finite."""
+        return [name for name, value in self.sums.items() if not bool(torch.isfinite(value))]
+
     def state_dict(self) -> dict[str, Any]:
         return {"sums": dict(self.sums), "count": self.count}
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from loguru import logger
 
-from realuid import checkpoints
+from realuid import __version__, checkpoints
 from realuid.data.dataset import Dataset
 from realuid.errors import RunError
 from realuid.evaluation.evaluator import Evaluator
@@ -93,6 +93,8 @@ class Trainer:
                 raise ValueError(f"{name} must be at least 1, got {amount}")
         if batch % lanes:
             raise ValueError(f"the batch of {batch} does not divide into {lanes} lanes")
+        if (threads is not None and threads < 1) or peak_flops <= 0 or not 0 < mfu <= 1:
+            raise ValueError(f"threads, peak_flops and mfu must be positive, got {threads}, {peak_flops} and {mfu}")
         self.procedure, self.data, self.evaluator = procedure, data, evaluator
         self.seed, self.batch, self.lanes, self.images = seed, batch, lanes, images
         self.log_images, self.sample_images = log_images, sample_images
@@ -111,6 +113,17 @@ class Trainer:
         randomness = Randomness(seed=self.seed, lanes=self.lanes, device=device)
         return Context(device, self.batch, self.data.shape, self.data, frequencies, randomness)
 
+    def complete(self, folder: RunFolder) -> bool:
+        """Whether the folder holds this run, trained to its end and evaluated."""
+        summary = folder.read_json(folder.summary)
+        return summary is not None and summary["steps"] >= self.steps and bool(folder.checkpoint_steps())
+
+    def check_machine(self) -> None:
+        """Raises RunError if the device is not there, or more than one process was started."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RunError("a run takes one process for now: start it without torchrun")
+        device_named(self.device)
+
     def prepare(self) -> None:
         """Opens the data and starts the procedure: after this it can step, be loaded and be sampled.
 
@@ -118,8 +131,6 @@ class Trainer:
             DataError, CheckpointError: if data or weights are missing or do not fit.
             ValueError: if assembled parts do not fit each other.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise RunError("a run takes one process for now: start it without torchrun")
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_named(self.device)
@@ -129,29 +140,43 @@ class Trainer:
             context.frequencies.copy_(self.data.label_counts)
         self.procedure.start(context)
         self.assessment = Assessment(self.procedure, self.data, self.evaluator, device)
+        self.meters, self.done, self.spent_s = Meters(), 0, 0.0
 
-    def run(self, folder: RunFolder, config: str) -> None:
-        """Trains, once prepared, from the newest checkpoint of the folder, or from the start, to the end; evaluates.
+    def resume(self, folder: RunFolder) -> None:
+        """Loads the newest checkpoint of the folder, if there is any, into the prepared procedure.
+
+        Raises:
+            CheckpointError: if it is damaged, or of a run with another teacher.
+        """
+        if not folder.checkpoint_steps():
+            return
+        state = checkpoints.load(str(folder.newest_checkpoint()), self.procedure_device)
+        if state["versions"] != self._versions():
+            logger.warning("begun with {}, resumed with {}: results may differ", state["versions"], self._versions())
+        self.procedure.load_state_dict(state["procedure"])
+        self.procedure.ema.load_state_dict(state["ema"])
+        self.meters.load_state_dict(state["meters"])
+        self.done, self.spent_s = state["step"], state["wall_s"]
+
+    def run(self, folder: RunFolder, config: str, stop: StopSignal) -> None:
+        """Trains, once prepared and resumed, to the end; evaluates.
 
         Args:
             folder: where everything is written.
             config: the flattened gin text, kept in every checkpoint.
+            stop: looked at after every step.
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, the state saved.
             RunError: if a loss or a gradient is no longer finite; the last good checkpoint stands.
         """
-        done, before = self.resume(folder)
-        closed = done >= self.steps and not self.meters.count
-        if closed and folder.summary.exists():
-            logger.info("{} is complete: {:,} images", folder, done * self.batch)
-            return
-        self._announce(folder, done)
-        # A run killed while it was being closed is closed again: its last line may be there already.
-        tracker = Tracker(folder, done if closed or done < self.steps else done - 1)
-        clock = _Clock(before, done * self.batch)
-        with StopSignal() as stop:
-            for step in range(done + 1, self.steps + 1):
+        self._announce(folder)
+        # A run stopped while it was being closed is closed again: its last line may be there already.
+        closing = self.done >= self.steps and self.meters.count > 0
+        tracker = Tracker(folder, self.done - 1 if closing else self.done)
+        clock = _Clock(self.spent_s, self.done * self.batch)
+        with stop.deferred():
+            for step in range(self.done + 1, self.steps + 1):
                 torch.manual_seed(key("step", self.seed, step))  # for dropout; all other draws have keys of their own
                 self.meters.add(self.procedure.step(step - 1))
                 if step < self.steps:
@@ -161,7 +186,7 @@ class Trainer:
                 if stop.number and step < self.steps:
                     tracker.close()
                     raise Interrupted(stop.number)
-        self._close(folder, tracker, clock, max(done, self.steps), config)
+        self._close(folder, tracker, clock, max(self.done, self.steps), config)
         tracker.close()
 
     def _report(self, folder: RunFolder, tracker: Tracker, clock: _Clock, step: int) -> None:
@@ -196,9 +221,9 @@ class Trainer:
         speed = round(where["images"] / trained_s, 2)
         folder.write_json(folder.summary, figures | amounts | {"images_per_s": speed})
 
-    def _announce(self, folder: RunFolder, done: int) -> None:
+    def _announce(self, folder: RunFolder) -> None:
         logger.info(
-            "{}: {:,} images in {:,} steps of {} (1 process of {}), seed {}, {} on {} threads",
+            "{}: {:,} images in {:,} steps of {} (one process takes {}), seed {}, {} on {} threads",
             folder,
             self.images,
             self.steps,
@@ -210,42 +235,24 @@ class Trainer:
         )
         for role, network in self.procedure.networks().items():
             logger.info("{}: {:,} parameters", role, sum(p.numel() for p in network.parameters()))
-        if done:
-            logger.info("resumed after {:,} images", done * self.batch)
+        if self.done:
+            logger.info("resumed after {:,} images", self.done * self.batch)
 
     @property
     def procedure_device(self) -> torch.device:
         return next(next(iter(self.procedure.networks().values())).parameters()).device
 
-    def resume(self, folder: RunFolder, step: int | None = None) -> tuple[int, float]:
-        """Loads a checkpoint of the folder (default: the newest) into the prepared procedure.
-
-        Returns:
-            Steps done and seconds spent; (0, 0.0) where there is no checkpoint.
-
-        Raises:
-            CheckpointError: if it is damaged, or there is none of that step.
-        """
-        self.meters = Meters()
-        steps = folder.checkpoint_steps()
-        if step is None and not steps:
-            return 0, 0.0
-        state = checkpoints.load(str(folder.checkpoint(steps[-1] if step is None else step)), self.procedure_device)
-        self.load_state_dict(state)
-        return state["step"], state["wall_s"]
-
-    def load_state_dict(self, state: dict) -> None:
-        """Restores the content of a checkpoint file."""
-        self.procedure.load_state_dict(state["procedure"])
-        self.procedure.ema.load_state_dict(state["ema"])
-        self.meters = Meters()
-        self.meters.load_state_dict(state["meters"])
+    def _versions(self) -> dict[str, Any]:
+        """What the same numbers depend on beside the bindings."""
+        return {"realuid": __version__, "torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
     def _save(self, folder: RunFolder, step: int, wall: float, config: str) -> None:
+        if broken := self.meters.broken():
+            raise RunError(f"step {step}: {', '.join(broken)} not finite; the last good checkpoint stands")
         state = {
             **self._where(step, wall),
             "config": config,
-            "versions": {"torch": str(torch.__version__), "threads": torch.get_num_threads()},
+            "versions": self._versions(),
             "procedure": self.procedure.state_dict(),
             "ema": self.procedure.ema.state_dict(),
             "meters": self.meters.state_dict(),
@@ -268,7 +275,7 @@ class Trainer:
             step / self.steps,
             step * self.batch,
             speed,
-            (self.steps - step) * self.batch / speed,
+            (self.steps - step) * self.batch / max(speed, 1e-9),
             "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()),
         )
         if broken := [name for name, value in numbers.items() if not math.isfinite(value)]:
@@ -298,6 +305,9 @@ def device_named(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"Trainer.device = {name!r} is no device: auto, cpu, cuda or cuda:N") from None
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"Trainer.device = {name!r} is not to be had (auto, cpu, cuda or cuda:N): {reason}") from None
+    return device

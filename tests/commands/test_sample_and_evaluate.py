@@ -61,7 +61,7 @@ def test_evaluate_repeats_the_figure_of_the_summary(finished, capsys):
 
 def test_steps_and_averages_are_chosen_and_stamped(finished, capsys):
     assert evaluate(["--run", str(finished), "--num", "40", "--teacher", "--steps", "3"]) == 0
-    assert json.loads(capsys.readouterr().out)["stamp"]["sampler"] == "Euler-3"
+    assert json.loads(capsys.readouterr().out)["stamp"]["sampler"] == "Euler-3 UniformGrid()"
     assert evaluate(["--run", str(finished), "--num", "40", "--ema", "0.99"]) == 0
     assert json.loads(capsys.readouterr().out)["stamp"]["ema"] == "0.99"
 
@@ -75,6 +75,8 @@ def test_steps_and_averages_are_chosen_and_stamped(finished, capsys):
         (["--checkpoint", "77"], "77"),
         (["--labels", "10"], "10 classes"),
         (["--steps", "3"], "--teacher"),
+        (["--teacher", "--steps", "0"], "--steps"),
+        (["--teacher", "--ema", "0.9"], "Teacher.ema"),
         (["--out", "x.jpg"], "x.jpg"),
     ],
 )

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from realuid.commands.train import main
+from realuid.training.assessment import Assessment
+from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
 from tests.commands.conftest import ROOT, tiny
 
@@ -71,7 +73,7 @@ def test_the_run_folder_is_complete(finished):
         stamp = summary["stamps"][figure]
         assert stamp["count"] == 60
         assert {"network", "network_sha256", "accuracy", "seed", "ema", "sampler", "reference"} <= stamp.keys()
-    assert summary["stamps"]["teacher_frechet"]["sampler"] == "Euler-2"
+    assert summary["stamps"]["teacher_frechet"]["sampler"] == "Euler-2 UniformGrid()"
     assert sorted(path.name for path in (finished / "samples").iterdir()) == [
         "step_00000004.png",
         "step_00000008.png",
@@ -157,8 +159,20 @@ def test_another_run_in_the_same_folder_is_refused_with_the_difference(finished,
 
 
 def test_what_does_not_change_the_result_may_change(finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "changed"
+    assert main([*tiny("Trainer.images = 64"), "--out", str(folder)]) == 0
     changed = tiny("Trainer.log_images = 64", "Evaluator.count = 80", "Trainer.keep = 3")
-    assert main([*changed, "--out", str(finished)]) == 0
+    assert main([*changed, "--out", str(folder)]) == 0
+    assert same(weights(folder)["ema"], weights(finished)["ema"])
+    assert json.loads((folder / "summary.json").read_text())["stamps"]["student_frechet"]["count"] == 80
+
+
+def test_a_complete_run_is_left_as_it_is(finished):
+    before = (finished / "config.gin").read_text()
+    assert main([*tiny("Trainer.log_images = 64"), "--out", str(finished)]) == 0
+    assert (finished / "config.gin").read_text() == before
 
 
 def test_fresh_moves_the_old_folder_aside(finished, tmp_path):
@@ -182,10 +196,73 @@ def test_two_runs_that_need_one_teacher_train_it_once(tmp_path):
     assert lines(tmp_path / "one") == lines(tmp_path / "two")
 
 
-def test_a_folder_in_use_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("options", [[], ["--fresh"]])
+def test_a_folder_in_use_is_refused(options, tmp_path, capsys):
     with RunFolder(tmp_path / "busy").locked():
-        assert main([*tiny(), "--out", str(tmp_path / "busy")]) == 2
+        assert main([*tiny(), "--out", str(tmp_path / "busy"), *options]) == 2
     assert "another process" in capsys.readouterr().err
+    assert not (tmp_path / "busy.1").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_while_it_is_evaluated_at_the_end_is_closed_by_the_next(finished, tmp_path, monkeypatch, number):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "closing"
+    with monkeypatch.context() as patch:
+        patch.setattr(Assessment, "final", lambda self, folder: signal.raise_signal(number))
+        assert main([*tiny(), "--out", str(folder)]) == 128 + number
+    assert json.loads((folder / "exit.json").read_text())["code"] == 128 + number
+    assert not (folder / "summary.json").exists()
+    assert main([*tiny(), "--out", str(folder)]) == 0
+    assert lines(folder) == lines(finished)
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 8
+
+
+def test_the_teacher_of_a_recipe_must_be_the_model_that_is_bound(finished, tmp_path, capsys):
+    """Weights fit many models; here the same network would be read as another function."""
+    for binding in ("UNet.time_scale = 7.0", "UNet.width = 16"):
+        assert main([*tiny(binding), "--dry-run"]) == 2
+        message = capsys.readouterr().err
+        assert "trains another model" in message
+        assert len(message.strip().splitlines()) == 1
+
+
+def test_a_binding_that_others_stand_above_is_refused(capsys):
+    assert main(["--gin", "gin/fm_digits.gin", "--bind", "Adam.lr = 0.5", "--dry-run"]) == 2
+    assert "fake/Adam.lr and student/Adam.lr stand above it" in capsys.readouterr().err
+
+
+def test_a_prediction_that_leaves_the_loss_unbounded_is_refused(capsys):
+    """The velocity from the data on the linear path has the factor 1 / (1 - t): no bound for uniform times."""
+    assert main([*tiny("MatchingModel.target = @Data()"), "--dry-run"]) == 2
+    assert "Velocity from Data is unbounded" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_another_teacher(finished, tmp_path, capsys):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    recipe = tmp_path / "recipe.gin"
+    recipe.write_text("include 'gin/smoke_teacher.gin'\n")
+    mine = tiny(f"Teacher.recipe = {recipe}")
+    assert main([*mine, "--bind", "Trainer.images = 64", "--out", "x"]) == 0
+    recipe.write_text("include 'gin/smoke_teacher.gin'\nAdam.lr = 1e-3\n")
+    assert main([*mine, "--out", "x"]) == 2
+    assert "another teacher" in capsys.readouterr().err
+
+
+def test_exit_json_does_not_speak_of_an_earlier_end_while_a_run_is_at_work(finished, tmp_path, monkeypatch):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    (tmp_path / teacher.name).symlink_to(teacher)
+    folder = tmp_path / "prolonged"
+    assert main([*tiny("Trainer.images = 32"), "--out", str(folder)]) == 0
+    seen = []
+    step = Distillation.step
+    monkeypatch.setattr(
+        Distillation, "step", lambda self, n: seen.append((folder / "exit.json").exists()) or step(self, n)
+    )
+    assert main([*tiny("Trainer.images = 64"), "--out", str(folder)]) == 0
+    assert seen == [False, False]
 
 
 def test_the_teachers_figures_are_those_of_its_own_run(finished):
@@ -219,7 +296,8 @@ def test_a_mistake_is_one_line_with_status_2(binding, finished, tmp_path, capsys
     teacher = next(finished.parent.glob("smoke_teacher-*"))
     (tmp_path / teacher.name).symlink_to(teacher)
     assert main([*tiny(binding), "--out", str(tmp_path / "wrong")]) == 2
-    complaints = [line for line in capsys.readouterr().err.splitlines() if " teacher: " not in line]
+    log = capsys.readouterr().err.splitlines()
+    complaints = [line for line in log if " teacher: " not in line and "is complete" not in line]
     assert len(complaints) == 1, complaints
     assert REFUSALS[binding] in complaints[0]
     assert not (tmp_path / "wrong" / "checkpoints").exists()
@@ -244,6 +322,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_status_3(finished, tmp_path
     ending = json.loads((folder / "exit.json").read_text())
     assert ending["code"] == 3
     assert "generator_loss" in ending["reason"]
+    assert not list((folder / "checkpoints").glob("*")), "weights that are not finite were saved"
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "gin").glob("*.gin")), ids=lambda path: path.stem)
