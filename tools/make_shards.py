@@ -1,7 +1,8 @@
-"""python tools/make_shards.py SOURCE DEST [--shard-size N]"""
+"""See `realuid.commands.make_shards`."""
 
 import sys
 
 from realuid.commands.make_shards import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

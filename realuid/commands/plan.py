@@ -46,7 +46,7 @@ def _costs(trainer: Trainer) -> list[str]:
         f"memory       {_amount(bill.weights)}B weights, gradients, optimiser and averages; "
         f"{_amount(bill.activations)}B activations (float32)",
         f"speed        {speed:,.0f} images/s at {trainer.mfu:.0%} of {_amount(trainer.peak_flops)}FLOP/s, "
-        f"{trainer.images / speed / 3600:.2g} hours",
+        f"{_duration(trainer.images / speed)}",
     ]
     if isinstance(trainer.procedure, Distillation) and trainer.procedure.loss.uses_real_data:
         share = trainer.procedure.fake_steps * trainer.procedure.real_batch / trainer.batch
@@ -68,6 +68,10 @@ def _missing(trainer: Trainer, config: Config) -> list[str]:
             _, place = teacher_run(trainer, config, RunFolder(Path("runs") / config.name))
             lines.append(f"teacher      made first by {teacher.recipe}, in {place}, if missing")
     return lines
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds:,.2g} seconds"
 
 
 def _amount(number: float) -> str:

@@ -105,22 +105,38 @@ def test_the_flattened_config_repeats_the_run(finished, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(finished, tmp_path, number):
+@pytest.mark.parametrize("when", [0, 3, 4])
+def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(finished, tmp_path, monkeypatch, number, when):
     teacher = next(finished.parent.glob("smoke_teacher-*"))
     (tmp_path / teacher.name).symlink_to(teacher)
     folder = tmp_path / "stopped"
-    process = start(folder)
-    wait_for(folder, 1)
-    process.send_signal(number)
-    _, log = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("the run was over before the signal came")
-    assert process.returncode == 128 + number, log
+    step = Distillation.step
+
+    def stopping(self: Distillation, index: int) -> dict:
+        if index == when:
+            signal.raise_signal(number)
+        return step(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Distillation, "step", stopping)
+        assert main([*tiny(), "--out", str(folder)]) == 128 + number
     assert json.loads((folder / "exit.json").read_text())["code"] == 128 + number
+    assert weights(folder)["step"] == when + 1
     assert main([*tiny(), "--out", str(folder)]) == 0
     assert lines(folder) == lines(finished)
     assert same(weights(folder)["procedure"], weights(finished)["procedure"])
     assert same(weights(folder)["ema"], weights(finished)["ema"])
+
+
+def test_a_process_that_is_terminated_ends_with_143_and_says_so(tmp_path):
+    folder = tmp_path / "terminated"
+    process = start(folder, "IMAGES = 160_000")
+    wait_for(folder, 1)
+    process.terminate()
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 143, log
+    assert "stopping after this step" in log
+    assert json.loads((folder / "exit.json").read_text())["code"] == 143
 
 
 def test_a_killed_run_resumes_from_its_checkpoint_to_the_same_result(finished, tmp_path):
