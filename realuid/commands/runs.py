@@ -63,7 +63,6 @@ class Model:
     device: torch.device
     stamp: dict[str, Any]
     """What its figures are stamped with: checkpoint, sampler and average."""
-    folder: RunFolder | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +103,7 @@ def reopen(arguments: argparse.Namespace) -> Model:
     stamp = {"checkpoint": path, **procedure.sampling(role)}
     if arguments.ema is not None and stamp["ema"] is not None:
         stamp["ema"] = arguments.ema
-    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp, folder)
+    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp)
 
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:
