@@ -1,8 +1,9 @@
 """Conversions between targets, by linear algebra.
 
-Known about a point of the path: x_t itself, the predicted posterior means and, for a Gaussian source independent of
-the rest, E[x0] - a S = 0. Unknown: E[x0], E[x1] and S = E[z]/g (see `realuid.targets`). A wanted target is a linear
-form in the unknowns; it is determined exactly when it lies in the span of the known forms.
+Known about a point of the path: x_t itself, the predicted posterior means, x0 if the model is conditioned on it and,
+for a Gaussian source independent of the rest, E[x0] - a S = 0. Unknown: E[x0], E[x1] and S = E[z]/g (see
+`realuid.targets`). A wanted target is a linear form in the unknowns; it is determined exactly when it lies in the span
+of the known forms.
 """
 
 from __future__ import annotations
@@ -60,14 +61,24 @@ class Conversion:
         coupling: tells whether the source is an independent Gaussian.
         predicted: what the network predicts.
         wanted: what is asked for.
+        conditioned: whether the prediction is made knowing x0.
 
     Raises:
         UndeterminedError: if `predicted` and x_t do not determine `wanted` inside the path.
     """
 
-    def __init__(self, *, interpolant: Interpolant, coupling: Coupling, predicted: Target, wanted: Target) -> None:
+    def __init__(
+        self,
+        *,
+        interpolant: Interpolant,
+        coupling: Coupling,
+        predicted: Target,
+        wanted: Target,
+        conditioned: bool = False,
+    ) -> None:
         self.interpolant, self.coupling = interpolant, coupling
         self.predicted, self.wanted = predicted, wanted
+        self.conditioned = conditioned
         inside = interpolant.at(interpolant.time(torch.linspace(0.02, 0.98, 25, dtype=torch.float64)))
         knowns = self._knowns(inside)
         self.used = [self._choose(knowns, row.posterior(), index) for index, row in enumerate(wanted.rows(inside))]
@@ -77,7 +88,9 @@ class Conversion:
         name = type(self.predicted).__name__
         knowns = [_Known(f"{name}[{i}]", row.posterior()) for i, row in enumerate(self.predicted.rows(k))]
         knowns.append(_Known("x_t", torch.stack([k.a, k.b, k.g_squared], dim=-1)))
-        if self.coupling.gaussian_source:
+        if self.conditioned:  # given x0, S is E[z | x_t, x0] / g and the Gaussian's relation does not hold
+            knowns.append(_Known("x0", torch.stack([one, zero, zero], dim=-1)))
+        elif self.coupling.gaussian_source and self.coupling.independent:
             knowns.append(_Known("Gaussian source", torch.stack([one, zero, -k.a], dim=-1)))
         return knowns
 
@@ -122,15 +135,19 @@ class Conversion:
                     f"or predict {type(self.wanted).__name__}"
                 )
 
-    def __call__(self, k: Coefficients, x_t: Tensor, prediction: Tensor) -> Tensor:
+    def __call__(self, k: Coefficients, x_t: Tensor, prediction: Tensor, x0: Tensor | None = None) -> Tensor:
         """The wanted posterior mean `[B, wanted.height * C, ...]` at x_t `[B, C, ...]`.
 
         Args:
             k: the path's coefficients at the times of x_t.
             x_t: points of the path.
             prediction: the predicted posterior mean `[B, predicted.height * C, ...]`.
+            x0: the source `[B, C, ...]`, for a conditioned prediction.
         """
         values = [*prediction.chunk(self.predicted.height, dim=1), x_t]  # the Gaussian row's value is zero
+        if self.conditioned:
+            assert x0 is not None, "a conditioned prediction is converted with its x0"
+            values.append(x0)
         rows = []
         for used, c in self.coefficients(k):
             terms = [(c[:, j], values[i]) for j, i in enumerate(used) if i < len(values)]

@@ -14,22 +14,26 @@ from torch import Tensor, nn
 
 from realuid.conversions import Conversion
 from realuid.couplings import Coupling
-from realuid.interpolants import Interpolant, combine
-from realuid.preconditioning import Preconditioning
+from realuid.interpolants import Coefficients, Interpolant, combine
+from realuid.preconditioning import Preconditioning, Scalings
 from realuid.targets import Target
-from realuid.time_samplers import Weight
+from realuid.weights import Weight
 
 __all__ = ["MatchingModel"]
 
 
 class PosteriorMean(nn.Module, ABC):
-    """Whatever knows E[f_t | x_t] on a path, for any target: a trained network, or a closed form."""
+    """Whatever knows E[f_t | x_t] on a path, for any target: a trained network, or a closed form.
+
+    A model `conditioned` on the source knows E[f_t | x_t, x0] instead.
+    """
 
     interpolant: Interpolant
     coupling: Coupling
+    conditioned: bool = False
 
     @abstractmethod
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
         """Posterior mean of `target`.
 
         Args:
@@ -37,6 +41,7 @@ class PosteriorMean(nn.Module, ABC):
             t: their native times `[B]`, float64.
             labels: class labels `[B]`, int64.
             target: what is asked for.
+            x0: the source `[B, C, ...]`; needed by a conditioned model, ignored by others.
 
         Returns:
             `[B, target.height * C, ...]`, differentiable in x_t.
@@ -48,6 +53,7 @@ class PosteriorMean(nn.Module, ABC):
 
         Raises:
             realuid.conversions.UndeterminedError: with the reason, if it cannot.
+            ValueError: if the scalings around a network are not usable there.
         """
 
 
@@ -55,12 +61,16 @@ class MatchingModel(PosteriorMean):
     """A network that predicts the posterior mean of one target, re-expressed as any other by linear algebra.
 
     Args:
-        network: `network(x, time, labels)` with x `[B, C, ...]`, time `[B]`, labels `[B]`, returning
-            `[B, target.height * C, ...]`.
+        network: `network(x, time, labels)` with x `[B, inputs * C, ...]`, time `[B]`, labels `[B]`, returning
+            `[B, target.height * C, ...]`. Beside the scaled x_t, x holds x0 (if `conditioned`) and a student's noise.
         interpolant: the path.
         coupling: how source and data are paired on it.
         target: what the network natively predicts.
         preconditioning: the scalings around the network.
+        conditioned: whether the network is shown x0, as in DDBM (Zhou et al. 2309.16948).
+
+    Raises:
+        ValueError: if `conditioned` although the path has no latent noise: x_t and x0 would already tell x1.
     """
 
     def __init__(
@@ -71,40 +81,121 @@ class MatchingModel(PosteriorMean):
         coupling: Coupling,
         target: Target,
         preconditioning: Preconditioning,
+        conditioned: bool = False,
     ) -> None:
         super().__init__()
+        if conditioned and not interpolant.needs_latent:
+            raise ValueError(
+                f"a model conditioned on x0 needs latent noise in its path; {type(interpolant).__name__} has g = 0, so "
+                "that x_t and x0 already tell x1"
+            )
         self.network = network
         self.interpolant = interpolant
         self.coupling = coupling
         self.target = target
         self.preconditioning = preconditioning
+        self.conditioned = conditioned
         self._conversions: dict[Target, Conversion] = {}
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The native prediction `[B, target.height * C, ...]`; arguments as in `predict`."""
-        scalings = self.preconditioning(t)
-        if scalings is None:
-            return self.network(x_t, t.to(x_t.dtype), labels)
-        answer = self.network(combine([scalings.into], [x_t]), scalings.noise.to(x_t.dtype), labels)
-        skip = torch.cat([x_t] * self.target.height, dim=1) if self.target.height > 1 else x_t
-        return combine((scalings.skip, scalings.out), (skip, answer))
+    def check_network(self, noise: int = 0) -> None:
+        """Makes sure at assembly that the network takes and gives as many images as it will be asked for.
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target) -> Tensor:
-        prediction = self(x_t, t, labels)
+        Args:
+            noise: images of noise that a student shows it.
+
+        Raises:
+            ValueError: naming the argument that does not fit. Networks that state neither `inputs` nor `height` pass.
+        """
+        name = type(self.network).__name__
+        shown = ["x_t", *["x0"] * self.conditioned, *["noise"] * noise]
+        if getattr(self.network, "inputs", len(shown)) != len(shown):
+            raise ValueError(
+                f"{name}.inputs = {self.network.inputs}, but the network is shown {' and '.join(shown)}: bind "
+                f"{name}.inputs = {len(shown)} in its scope"
+            )
+        if getattr(self.network, "height", self.target.height) != self.target.height:
+            raise ValueError(
+                f"{name}.height = {self.network.height}, but {type(self.target).__name__} has {self.target.height} "
+                f"rows: bind {name}.height = {self.target.height}"
+            )
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """The native prediction `[B, target.height * C, ...]`; arguments as in `predict`."""
+        return self._native(self.interpolant.at(t), x_t, labels, x0, noise)
+
+    def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
+        scalings = self.preconditioning(k, self.target)
+        answer = self.network(*self._shown(k, scalings, x_t, x0, noise), labels)
+        if scalings is None:
+            return answer
+        rows = [
+            combine((skip, out), (x_t, part))
+            for skip, out, part in zip(
+                scalings.skip, scalings.out, answer.chunk(self.target.height, dim=1), strict=True
+            )
+        ]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def _shown(
+        self, k: Coefficients, scalings: Scalings | None, x_t: Tensor, x0: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Images and time that the network is given."""
+        time = k.t if scalings is None else scalings.noise
+        images = [x_t if scalings is None else combine([scalings.into], [x_t])]
+        if self.conditioned:
+            assert x0 is not None, "a conditioned model is asked with its x0"
+            images.append(x0)
+        if noise is not None:
+            images.append(noise)
+        return torch.cat(images, dim=1) if len(images) > 1 else images[0], time.to(x_t.dtype)
+
+    def encode(self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None) -> Tensor:
+        """The network's middle features `[B, channels, h, w]`, for a discriminator; arguments as in `predict`."""
+        k = self.interpolant.at(t)
+        shown = self._shown(k, self.preconditioning(k, self.target), x_t, x0, None)
+        return self.network.encode(*shown, labels)  # type: ignore[operator]
+
+    def predict(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        target: Target,
+        x0: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """As `PosteriorMean.predict`; `noise` `[B, n * C, ...]` is what a student's network is given beside x_t."""
+        k = self.interpolant.at(t)
+        prediction = self._native(k, x_t, labels, x0, noise)
         if target == self.target:  # a predicted quantity is returned as predicted
             return prediction
-        return self._conversion(target)(self.interpolant.at(t), x_t, prediction)
+        return self._conversion(target)(k, x_t, prediction, x0)
 
     def check(self, target: Target, times: Tensor) -> None:
+        self.preconditioning.check_finite(self.interpolant.at(times), self.target)
         if target != self.target:
             self._conversion(target).check(times)
 
     def _conversion(self, wanted: Target) -> Conversion:
         if wanted not in self._conversions:
             self._conversions[wanted] = Conversion(
-                interpolant=self.interpolant, coupling=self.coupling, predicted=self.target, wanted=wanted
+                interpolant=self.interpolant,
+                coupling=self.coupling,
+                predicted=self.target,
+                wanted=wanted,
+                conditioned=self.conditioned,
             )
         return self._conversions[wanted]
+
+
+def matching_model_of(model: PosteriorMean) -> MatchingModel | None:
+    """The model with the network behind guidance or re-expression (their `model`); None for a closed form."""
+    inner: object = model
+    while inner is not None and not isinstance(inner, MatchingModel):
+        inner = getattr(inner, "model", None)
+    return inner
 
 
 def regression_loss(
@@ -133,5 +224,5 @@ def regression_loss(
     """
     k = model.interpolant.at(t)
     x_t = model.interpolant.draw(k, x0, x1, z)
-    error = (model(x_t, t, labels) - model.target.sample(k, x0, x1, z)).square().flatten(1).mean(1)
-    return torch.mean(weight(t).to(error.dtype) * error)
+    error = (model(x_t, t, labels, x0) - model.target.sample(k, x0, x1, z)).square().flatten(1).mean(1)
+    return torch.mean(weight(k).to(error.dtype) * error)

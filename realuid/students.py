@@ -1,39 +1,140 @@
-"""Students: generators that need one evaluation of the network."""
+"""Students: generators that need one or a few evaluations of the network."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from realuid.interpolants import combine
+from realuid.interpolants import Coefficients, combine
 from realuid.matching import MatchingModel
+from realuid.samplers.base import FreshNoise
+from realuid.samplers.posterior import PosteriorStep
 from realuid.targets import Data
 
-__all__ = ["OneStep"]
+__all__ = ["FewSteps", "OneStep"]
 
 
-class OneStep(nn.Module):
-    """x1 = data prediction at x_init = a(t_init) x0, the data term dropped: one step from noise to data.
-
-    For linear flow matching this is x0 + v(x0, 0); for EDM D(sigma x0; sigma) (SiD starts at sigma = 2.5, DMD2 at 80).
+class Student(nn.Module, ABC):
+    """A generator: from a source sample to data, through the data prediction of a matching model.
 
     Args:
         model: the matching model whose data prediction is the generator; with the teacher's architecture it starts as
             the teacher.
+        noise: how many standard normal images the network is given beside x_t. Where x1 is random given x0 (bridges),
+            a student without noise would be a function of x0, and the loss's minimum not the data. Their input
+            channels start at zero when the student starts from the teacher.
+
+    Raises:
+        ValueError: if `noise` is negative, or the network takes another number of images.
+    """
+
+    def __init__(self, *, model: MatchingModel, noise: int = 0) -> None:
+        super().__init__()
+        if noise < 0:
+            raise ValueError(f"noise must be at least 0, got {noise}")
+        model.check_network(noise)
+        self.model, self.noise = model, noise
+
+    times: tuple[float, ...]
+    """Native times at which the network is asked, from t_init on."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How the student is named beside a figure."""
+
+    @abstractmethod
+    def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+        """Generated data `[B, C, ...]` from source samples x0 `[B, C, ...]`, labels `[B]` and fresh noise."""
+
+    def _data(self, x_t: Tensor, t: float, x0: Tensor, labels: Tensor, noise: FreshNoise, first: int) -> Tensor:
+        """E[x1 | x_t] at one time; the network's own noise is numbered from `first`."""
+        times = torch.full((len(x_t),), t, dtype=torch.float64, device=x_t.device)
+        beside = torch.cat([noise(first + i) for i in range(self.noise)], dim=1) if self.noise else None
+        return self.model.predict(x_t, times, labels, Data(), x0, beside)
+
+    def _start(self, x0: Tensor, t: float) -> Tensor:
+        return combine([self._at(t, x0).a], [x0])
+
+    def _at(self, t: float, like: Tensor) -> Coefficients:
+        return self.model.interpolant.at(torch.full((len(like),), t, dtype=torch.float64, device=like.device))
+
+
+class OneStep(Student):
+    """x1 = data prediction at x_init = a(t_init) x0, the data term dropped: one step from noise to data.
+
+    For linear flow matching this is x0 + v(x0, 0); for EDM D(sigma x0; sigma) (SiD starts at sigma = 2.5, DMD2 at 80);
+    for bridges the teacher's first guess at the source end (IBMD 2502.01362).
+
+    Args:
+        model: see `Student`.
         time: t_init, native; None for the path's source end.
+        noise: see `Student`.
 
     Raises:
         UndeterminedError: if the model does not determine the data at t_init.
+        ValueError: if `noise` is negative.
     """
 
-    def __init__(self, *, model: MatchingModel, time: float | None = None) -> None:
-        super().__init__()
-        self.model = model
+    def __init__(self, *, model: MatchingModel, time: float | None = None, noise: int = 0) -> None:
+        super().__init__(model=model, noise=noise)
         self.time = model.interpolant.t_source if time is None else time
-        model.check(Data(), torch.tensor([self.time], dtype=torch.float64))
+        self.times = (self.time,)
+        model.check(Data(), torch.tensor(self.times, dtype=torch.float64))
 
-    def forward(self, x0: Tensor, labels: Tensor) -> Tensor:
-        """Generated data `[B, C, ...]` from source samples x0 `[B, C, ...]` and labels `[B]`."""
-        t = torch.full((len(x0),), self.time, dtype=torch.float64, device=x0.device)
-        x_init = combine([self.model.interpolant.at(t).a], [x0])
-        return self.model.predict(x_init, t, labels, Data())
+    @property
+    def name(self) -> str:
+        return "OneStep"
+
+    def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+        return self._data(self._start(x0, self.time), self.time, x0, labels, noise, 0)
+
+
+class FewSteps(Student):
+    """Several data predictions, between which the sample is put back on the path with fresh noise (consistency models'
+    multistep sampling, Song et al. 2303.01469, algorithm 1; for bridges IBMD 2502.01362, section 3.4).
+
+    Training differentiates through all steps.
+
+    Args:
+        model: see `Student`.
+        times: native times of the steps, from t_init towards the data.
+        redraw: share of the variance of the noise that is drawn anew between two steps; see `Posterior`.
+        noise: see `Student`.
+
+    Raises:
+        UndeterminedError: if the model does not determine the data at these times.
+        ValueError: if there are fewer than two times, they do not run towards the data, or `redraw` leaves [0, 1].
+    """
+
+    def __init__(self, *, model: MatchingModel, times: Sequence[float], redraw: float = 1.0, noise: int = 0) -> None:
+        super().__init__(model=model, noise=noise)
+        path = model.interpolant
+        levels = [(t - path.t_data) / (path.t_source - path.t_data) for t in times]
+        if len(times) < 2 or levels != sorted(set(levels), reverse=True) or not (levels[-1] > 0 and levels[0] <= 1):
+            raise ValueError(
+                f"times must be two or more, inside the path from {path.t_source:g} to {path.t_data:g} and running "
+                f"towards the data, got {list(times)}"
+            )
+        self.times = tuple(times)
+        known = model.conditioned or model.coupling.keeps_source
+        self.step = PosteriorStep(model.coupling, redraw, knows_source=known)
+        if self.step.needs_source:
+            raise ValueError("FewSteps needs a Gaussian source or pairs: between unpaired images x0 would be lost")
+        model.check(Data(), torch.tensor(self.times, dtype=torch.float64))
+
+    @property
+    def name(self) -> str:
+        return f"FewSteps{self.times}"
+
+    def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+        x, fresh = self._start(x0, self.times[0]), self.noise * len(self.times)
+        for i, t in enumerate(self.times):
+            x1 = self._data(x, t, x0, labels, noise, self.noise * i)
+            if i + 1 < len(self.times):
+                k, j = (self._at(time, x) for time in (t, self.times[i + 1]))
+                x = self.step(k, j, x, x0, x1, noise(fresh + i))
+        return x1

@@ -18,9 +18,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from realuid.expressions import Expression
 from realuid.interpolants import Coefficients, combine
 
-__all__ = ["Data", "Latent", "Noise", "Score", "Stack", "Velocity"]
+__all__ = [
+    "Data",
+    "ExpressionTarget",
+    "ForwardDrift",
+    "Latent",
+    "Noise",
+    "Score",
+    "Stack",
+    "VPrediction",
+    "Velocity",
+]
 
 
 class Row(NamedTuple):
@@ -34,6 +45,13 @@ class Row(NamedTuple):
     def posterior(self) -> Tensor:
         """`mean` as one tensor `[B, 3]`."""
         return torch.stack(self.mean, dim=-1)
+
+    def scaled(self, factor: float) -> Row:
+        if factor == 1:
+            return self
+        c0, c1, cz = self.sampled
+        m0, m1, ms = self.mean
+        return Row((factor * c0, factor * c1, factor * cz), (factor * m0, factor * m1, factor * ms))
 
 
 class Target(ABC):
@@ -103,25 +121,90 @@ class Score(Target):
 
 
 @dataclass(frozen=True)
+class VPrediction(Target):
+    """b x0 - a x1, the v of progressive distillation (Salimans & Ho 2202.00512, appendix D): alpha eps - sigma x."""
+
+    def rows(self, k: Coefficients) -> tuple[Row, ...]:
+        zero = torch.zeros_like(k.t)
+        return (Row((k.b, -k.a, zero), (k.b, -k.a, zero)),)
+
+
+@dataclass(frozen=True)
+class ForwardDrift(Target):
+    r"""The drift of a bridge's own diffusion, a function of x_t and x1 alone: (a'/a)(x_t - b x1) + b' x1.
+
+    .. math:: \dot a\, x_0 + \dot b\, x_1 + g \frac{\dot a}{a} z = v - \frac{e^2}{2 g} z,
+              \qquad e^2 = 2 g \dot g - 2 g^2 \dot a / a
+
+    for time running from source to data; as dx/dt it reads the same when time runs backwards. On the Brownian bridge it
+    is (x1 - x_t) / (1 - t) (Shi et al. 2303.16852; Liu et al. I2SB 2302.05872).
+    """
+
+    def rows(self, k: Coefficients) -> tuple[Row, ...]:
+        pull = k.a_dot / k.a
+        return (Row((k.a_dot, k.b_dot, k.g * pull), (k.a_dot, k.b_dot, k.g_squared * pull)),)
+
+
+@dataclass(frozen=True)
+class ExpressionTarget(Target):
+    """A target written down in gin: c0(t) x0 + c1(t) x1 + cz(t) z.
+
+    Args:
+        x0, x1, z: formulas of t, a, b, g and the derivatives a_dot, b_dot, g_dot; see `realuid.expressions`.
+
+    Raises:
+        ValueError: if a formula cannot be read.
+    """
+
+    x0: str = "0"
+    x1: str = "0"
+    z: str = "0"
+
+    def __post_init__(self) -> None:
+        self._formulas()
+
+    def _formulas(self) -> tuple[Expression, ...]:
+        names = ("t", "a", "b", "g", "a_dot", "b_dot", "g_dot")
+        return tuple(Expression(text, names) for text in (self.x0, self.x1, self.z))
+
+    def rows(self, k: Coefficients) -> tuple[Row, ...]:
+        values = {name: getattr(k, name) for name in ("t", "a", "b", "g", "a_dot", "b_dot", "g_dot")}
+        c0, c1, cz = (formula(**values) for formula in self._formulas())
+        return (Row((c0, c1, cz), (c0, c1, cz * k.g)),)
+
+
+@dataclass(frozen=True)
 class Stack(Target):
     """Several targets predicted at once, rows one after another in the channel dimension.
 
     Args:
         targets: the targets, in the order of the channels.
+        weights: how much the squared error of each counts; a target of weight w is predicted times sqrt(w). None for
+            equal weights of one.
 
     Raises:
-        ValueError: if `targets` is empty.
+        ValueError: if `targets` is empty, or the weights are not as many or not positive.
     """
 
     targets: tuple[Target, ...]
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise ValueError("Stack.targets is empty")
         object.__setattr__(self, "targets", tuple(self.targets))
+        if self.weights is not None:
+            if len(self.weights) != len(self.targets) or min(self.weights) <= 0:
+                raise ValueError(f"Stack.weights must be {len(self.targets)} positive numbers, got {self.weights}")
+            object.__setattr__(self, "weights", tuple(self.weights))
 
     def rows(self, k: Coefficients) -> tuple[Row, ...]:
-        return tuple(row for target in self.targets for row in target.rows(k))
+        weights = self.weights or (1.0,) * len(self.targets)
+        return tuple(
+            row.scaled(weight**0.5)
+            for target, weight in zip(self.targets, weights, strict=True)
+            for row in target.rows(k)
+        )
 
     @property
     def height(self) -> int:

@@ -10,12 +10,20 @@ import torch
 from torch import nn
 
 from realuid.conversions import Conversion, UndeterminedError
-from realuid.couplings import Coupling, IndependentCoupling
+from realuid.couplings import IndependentCoupling, MinibatchOT, PairedCoupling
 from realuid.exact import GaussianMixture
-from realuid.interpolants import BrownianInterpolant, EDMInterpolant, LinearInterpolant
+from realuid.interpolants import (
+    BrownianInterpolant,
+    DDBMVEInterpolant,
+    DDBMVPInterpolant,
+    EDMInterpolant,
+    I2SBInterpolant,
+    LinearInterpolant,
+)
 from realuid.matching import MatchingModel
 from realuid.preconditioning import NoPreconditioning, Preconditioning, Scalings
-from realuid.targets import Data, Latent, Noise, Score, Stack, Velocity
+from realuid.targets import Data, ForwardDrift, Latent, Noise, Score, Stack, Velocity, VPrediction
+from tests.gaussian_pairs import GaussianPairs, pairs
 
 PATHS = {
     "linear": LinearInterpolant(),
@@ -28,15 +36,6 @@ TARGETS = (
     *(Stack((Velocity(), Score())), Stack((Data(), Latent())), Stack((Noise(), Velocity(), Data()))),
 )
 LABELS = torch.zeros(0, dtype=torch.int64)
-
-
-class Paired(Coupling):
-    """A coupling of two data sets: x0 is no Gaussian, and depends on x1."""
-
-    gaussian_source = False
-
-    def pair(self, x0, x1):
-        return x0, x1
 
 
 def name(target):
@@ -86,8 +85,8 @@ def test_a_bridge_needs_two_predictions(path, predicted):
     with pytest.raises(
         UndeterminedError, match=rf"^{name(wanted)}\[0\] is not determined.*by {name(single)}\[0\], x_t:"
     ):
-        convert(path, single, wanted, Paired())
-    conversion, exact = convert(path, predicted, wanted, Paired()), truth(path)
+        convert(path, single, wanted, PairedCoupling())
+    conversion, exact = convert(path, predicted, wanted, PairedCoupling()), truth(path)
     x, t = points(path)
     found = conversion(path.at(t), x, exact.predict(x, t, LABELS, predicted))
     torch.testing.assert_close(found, exact.predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
@@ -97,15 +96,16 @@ def test_a_bridge_needs_two_predictions(path, predicted):
 @pytest.mark.parametrize(("predicted", "wanted"), list(permutations((Velocity(), Data(), Noise()), 2)), ids=name)
 def test_without_latent_noise_any_coupling_will_do(path, predicted, wanted):
     x, t = points(path)
-    found = convert(path, predicted, wanted, Paired())(path.at(t), x, truth(path).predict(x, t, LABELS, predicted))
-    torch.testing.assert_close(found, truth(path).predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
+    exact = truth(path)
+    found = convert(path, predicted, wanted, PairedCoupling())(path.at(t), x, exact.predict(x, t, LABELS, predicted))
+    torch.testing.assert_close(found, exact.predict(x, t, LABELS, wanted), rtol=1e-8, atol=1e-8)
 
 
 def test_data_from_velocity_at_the_source_of_the_linear_path():
     """x1 = x0 + v: the one-step map of flow matching. At the source x_t tells nothing of x1: E[x1] is the mean."""
     path, zero = PATHS["linear"], torch.zeros(19, dtype=torch.float64)
     x, v = torch.randn(2, 19, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for coupling in (IndependentCoupling(), Paired()):
+    for coupling in (IndependentCoupling(), PairedCoupling()):
         conversion = convert(path, Velocity(), Data(), coupling)
         conversion.check(zero)
         torch.testing.assert_close(conversion(path.at(zero), x, v), x + v)
@@ -172,13 +172,14 @@ class Exact(nn.Module):
         return self.truth.predict(x, time, labels, self.target)
 
 
-def exact_model(path, target):
+def exact_model(path, target, conditioned=False):
     return MatchingModel(
         network=Exact(path, target),
         interpolant=path,
         coupling=IndependentCoupling(),
         target=target,
         preconditioning=NoPreconditioning(),
+        conditioned=conditioned,
     )
 
 
@@ -209,12 +210,13 @@ def test_models_convert_the_rest(target):
 
 
 class Affine(Preconditioning):
-    def __call__(self, t):
-        return Scalings(skip=2 * torch.ones_like(t), out=3 * t, into=4 * torch.ones_like(t), noise=5 * t)
+    def __call__(self, k, target):
+        one = torch.ones_like(k.t)
+        return Scalings(skip=(2 * one, 7 * one), out=(3 * k.t, 6 * k.t), into=4 * one, noise=5 * k.t)
 
 
 def test_the_skip_of_a_preconditioned_stack_meets_every_row():
-    """c_skip x + c_out F(c_in x, c_noise), the channels of x once for each row: x, x, not channel by channel."""
+    """c_skip x + c_out F(c_in x, c_noise) with scalings for each row, its channels together: not channel by channel."""
     model = MatchingModel(
         network=lambda x, time, labels: torch.cat([x + time[:, None], -x], dim=1),
         interpolant=PATHS["two-sided"],
@@ -225,17 +227,8 @@ def test_the_skip_of_a_preconditioned_stack_meets_every_row():
     x, t = points(PATHS["two-sided"])
     s = t[:, None]
     torch.testing.assert_close(
-        model(x, t, LABELS), torch.cat([2 * x + 3 * s * (4 * x + 5 * s), 2 * x - 3 * s * 4 * x], dim=1)
+        model(x, t, LABELS), torch.cat([2 * x + 3 * s * (4 * x + 5 * s), 7 * x - 6 * s * 4 * x], dim=1)
     )
-
-
-class Unknown(Coupling):
-    """A source of which nothing is known."""
-
-    gaussian_source = False
-
-    def pair(self, x0, x1):
-        return x0, x1
 
 
 def conversion(path, coupling, predicted, wanted):
@@ -245,13 +238,138 @@ def conversion(path, coupling, predicted, wanted):
 @pytest.mark.parametrize("predicted", [Velocity(), Data(), Noise()], ids=lambda t: type(t).__name__)
 def test_without_latent_noise_the_score_needs_a_gaussian_source(predicted):
     with pytest.raises(UndeterminedError, match="Score"):
-        conversion(LinearInterpolant(), Unknown(), predicted, Score())
+        conversion(LinearInterpolant(), IndependentCoupling(source="data"), predicted, Score())
 
 
 def test_with_the_score_a_bridge_of_velocity_determines_the_data_at_its_source():
     """E[x1|x0] = x0 + v + g g' score holds whatever the coupling, also exactly at the end."""
-    both = conversion(BrownianInterpolant(scale=0.7), Unknown(), Stack((Velocity(), Score())), Data())
+    both = conversion(
+        BrownianInterpolant(scale=0.7), IndependentCoupling(source="data"), Stack((Velocity(), Score())), Data()
+    )
     both.check(torch.tensor([0.0], dtype=torch.float64))
     k = both.interpolant.at(torch.zeros(1))
     x, v, s = torch.tensor([[0.3]]), torch.tensor([[1.1]]), torch.tensor([[-0.4]])
     torch.testing.assert_close(both(k, x, torch.cat([v, s], dim=1)), x + v + 0.7**2 / 2 * s)
+
+
+BRIDGES = {
+    "brownian": BrownianInterpolant(scale=0.7),
+    "I2SB": I2SBInterpolant(),
+    "DDBM-VP": DDBMVPInterpolant(),
+    "DDBM-VE": DDBMVEInterpolant(sigma_max=2.0),
+}
+ON_BRIDGES = (Velocity(), Data(), Noise(), Score(), Latent(), ForwardDrift(), VPrediction())
+
+
+def given_the_source(path, predicted, wanted):
+    return Conversion(interpolant=path, coupling=PairedCoupling(), predicted=predicted, wanted=wanted, conditioned=True)
+
+
+@pytest.mark.parametrize("path", BRIDGES.values(), ids=BRIDGES.keys())
+@pytest.mark.parametrize("wanted", [*ON_BRIDGES, Stack((Velocity(), Score()))], ids=name)
+@pytest.mark.parametrize("predicted", [Data(), Velocity(), Latent(), Score()], ids=name)
+def test_given_the_source_any_prediction_determines_all_of_a_bridge(path, predicted, wanted):
+    """E[f | x_t, x0] of pairs that depend on each other, from the coefficients of the sampled target."""
+    exact = GaussianPairs(path, *pairs(), conditioned=True)
+    x, t = points(path)
+    x0 = torch.randn(19, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    conversion = given_the_source(path, predicted, wanted)
+    conversion.check(t)
+    found = conversion(path.at(t), x, exact.sampled(x, t, predicted, x0), x0)
+    torch.testing.assert_close(found, exact.sampled(x, t, wanted, x0), rtol=1e-7, atol=1e-7)
+
+
+def test_the_source_itself_is_known_and_the_gaussian_relation_is_not_used_with_it():
+    """Given x0 the score is that of p(x_t | x0): -E[z | x_t, x0] / g, whatever the law of x0."""
+    path = BRIDGES["brownian"]
+    x, t = points(path)
+    x0 = torch.randn(19, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    known = Conversion(
+        interpolant=path, coupling=IndependentCoupling(), predicted=Data(), wanted=Noise(), conditioned=True
+    )
+    torch.testing.assert_close(known(path.at(t), x, torch.zeros_like(x), x0), x0)
+    score = Conversion(
+        interpolant=path, coupling=IndependentCoupling(), predicted=Data(), wanted=Score(), conditioned=True
+    )
+    mean, covariance = torch.zeros(4), torch.diag(torch.tensor([1, 1, 0.3, 0.3], dtype=torch.float64))
+    exact = GaussianPairs(path, mean, covariance, IndependentCoupling(), conditioned=True)
+    found = score(path.at(t), x, exact.sampled(x, t, Data(), x0), x0)
+    k = path.at(t)
+    expected = -(x - k.a[:, None] * x0) / (k.g_squared + 0.3 * k.b**2)[:, None]
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("path", [PATHS["linear"], PATHS["edm"]], ids=["linear", "edm"])
+def test_a_model_cannot_be_conditioned_on_the_source_of_a_path_without_latent_noise(path):
+    with pytest.raises(ValueError, match=r"g = 0, so that x_t and x0 already tell x1"):
+        exact_model(path, Data(), conditioned=True)
+
+
+COUPLINGS = {
+    "minibatch OT": MinibatchOT(size=4),
+    "two data sets": IndependentCoupling(source="data"),
+    "pairs": PairedCoupling(),
+}
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS.values(), ids=COUPLINGS.keys())
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
+def test_the_gaussian_relation_is_for_independent_gaussian_sources_alone(path, coupling):
+    """With it E[x0] gives the score; a dependent Gaussian source, or images, do not know E[x0] = a S."""
+    predicted = Stack((Data(), Noise())) if not path.needs_latent else Noise()
+    convert(path, predicted, Score(), IndependentCoupling())
+    with pytest.raises(UndeterminedError, match=r"^Score\[0\] is not determined") as refusal:
+        convert(path, predicted, Score(), coupling)
+    assert "Gaussian source" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("predicted", [Velocity(), Data(), Noise()], ids=name)
+def test_what_needs_no_such_relation_is_the_same_for_coupled_pairs(predicted):
+    """On the linear path x_t and one prediction determine E[x0] and E[x1]; here x0 and x1 depend on each other."""
+    path = PATHS["linear"]
+    exact = GaussianPairs(path, *pairs(seed=2))
+    x, t = points(path)
+    for wanted in (Velocity(), Data(), Noise()):
+        found = convert(path, predicted, wanted, MinibatchOT(size=4))(path.at(t), x, exact.sampled(x, t, predicted))
+        torch.testing.assert_close(found, exact.sampled(x, t, wanted), rtol=1e-8, atol=1e-8)
+
+
+def test_from_the_data_alone_a_bridge_knows_its_own_drift():
+    """The velocity is refused, the drift of the bridge's own diffusion is not (bridge matching, I2SB)."""
+    for path in BRIDGES.values():
+        exact = GaussianPairs(path, *pairs(seed=3))
+        x, t = points(path)
+        found = convert(path, Data(), ForwardDrift(), PairedCoupling())(path.at(t), x, exact.sampled(x, t, Data()))
+        torch.testing.assert_close(found, exact.sampled(x, t, ForwardDrift()), rtol=1e-8, atol=1e-8)
+        with pytest.raises(UndeterminedError, match=r"Velocity\[0\] is not determined"):
+            convert(path, Data(), Velocity(), PairedCoupling())
+
+
+def test_models_are_asked_with_their_source():
+    """The network is shown the scaled x_t and, as it is, x0; what it does not predict is converted with x0."""
+    path, seen = BRIDGES["brownian"], []
+    exact = GaussianPairs(path, *pairs(), conditioned=True)
+
+    class Network(nn.Module):
+        def forward(self, x, time, labels):
+            seen.append(x)
+            x_t, x0 = x.chunk(2, dim=1)
+            return exact.predict(x_t, time, labels, Data(), x0)
+
+    model = MatchingModel(
+        network=Network(),
+        interpolant=path,
+        coupling=PairedCoupling(),
+        target=Data(),
+        preconditioning=NoPreconditioning(),
+        conditioned=True,
+    )
+    x, t = points(path)
+    x0 = torch.randn(19, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for target in (Data(), Velocity(), Score()):
+        torch.testing.assert_close(
+            model.predict(x, t, LABELS, target, x0), exact.predict(x, t, LABELS, target, x0), rtol=1e-7, atol=1e-7
+        )
+    assert torch.equal(seen[0], torch.cat([x, x0], dim=1))
+    with pytest.raises(AssertionError, match="asked with its x0"):
+        model.predict(x, t, LABELS, Data())

@@ -32,13 +32,17 @@ COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 LABELS = torch.zeros(0, dtype=torch.int64)
 
 
+def silence(k):
+    pytest.fail("a deterministic sampler drew noise")
+
+
 class Counted(GaussianMixture):
     evaluations = 0
 
-    def predict(self, x_t, t, labels, target):
+    def predict(self, x_t, t, labels, target, x0=None):
         self.evaluations += 1
         self.times = [*getattr(self, "times", []), float(t[0])]
-        return super().predict(x_t, t, labels, target)
+        return super().predict(x_t, t, labels, target, x0)
 
 
 def model(path, dimension):
@@ -64,7 +68,9 @@ def flow(name, x0):
 
 def error(sampler, name, dimension):
     x0 = sources(dimension)
-    return float(np.abs(sampler(model(PATHS[name], dimension), x0, LABELS).numpy() - flow(name, x0.numpy())).max())
+    return float(
+        np.abs(sampler(model(PATHS[name], dimension), x0, LABELS, silence).numpy() - flow(name, x0.numpy())).max()
+    )
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -82,7 +88,7 @@ def test_order_of_convergence(name, method, order, dimension):
 def test_noise_becomes_data(name):
     """N(0, 1) to N(m, s^2) by the monotone map, hence with the data's moments."""
     x0 = sources(1).sort(dim=0).values
-    x1 = Heun(steps=64, grid=UniformGrid())(model(PATHS[name], 1), x0, LABELS)
+    x1 = Heun(steps=64, grid=UniformGrid())(model(PATHS[name], 1), x0, LABELS, silence)
     assert bool((x1.diff(dim=0) > 0).all())
     torch.testing.assert_close(x1, 1.5 + math.sqrt(0.5) * x0, rtol=0, atol=2e-3)
 
@@ -94,7 +100,7 @@ def test_karras_grid_at_full_scale():
     exact = 1.5 + std / math.sqrt(std**2 + 80**2) * (80 * x0 - 1.5)
 
     def worst(steps, grid):
-        return float((Heun(steps=steps, grid=grid)(model(path, 1), x0, LABELS) - exact).abs().max())
+        return float((Heun(steps=steps, grid=grid)(model(path, 1), x0, LABELS, silence) - exact).abs().max())
 
     fine = worst(72, KarrasGrid())
     assert fine < 0.01
@@ -120,7 +126,7 @@ def test_number_and_times_of_evaluations(method, evaluations, name, grid):
     """Heun takes two a step but one in the last; nothing is evaluated at the data end, where velocities may diverge."""
     counted = model(PATHS[name], 1)
     sampler = method(steps=7, grid=grid)
-    sampler(counted, sources(1), LABELS)
+    sampler(counted, sources(1), LABELS, silence)
     assert counted.evaluations == evaluations
     assert sorted(set(counted.times)) == sorted(grid(PATHS[name], 7)[:-1].tolist())
     assert sampler.name.startswith(f"{method.__name__}-7 {type(grid).__name__}(")
@@ -128,7 +134,7 @@ def test_number_and_times_of_evaluations(method, evaluations, name, grid):
 
 def test_one_step_of_euler():
     """x0 + v(x0, 0) on the linear path: the mean of the data, whatever the noise."""
-    x1 = Euler(steps=1, grid=UniformGrid())(model(PATHS["linear"], 2), sources(2), LABELS)
+    x1 = Euler(steps=1, grid=UniformGrid())(model(PATHS["linear"], 2), sources(2), LABELS, silence)
     torch.testing.assert_close(x1, torch.tensor(MEAN).expand(32, 2))
 
 
@@ -154,14 +160,14 @@ def predictor(target):
 @pytest.mark.parametrize("method", [Euler, Heun])
 def test_a_denoiser_is_sampled_although_its_velocity_is_unbounded_at_the_data(method):
     sampler = method(steps=5, grid=UniformGrid())
-    expected = sampler(model(PATHS["linear"], 1), sources(1), LABELS)
-    torch.testing.assert_close(sampler(predictor(Data()), sources(1), LABELS), expected)
+    expected = sampler(model(PATHS["linear"], 1), sources(1), LABELS, silence)
+    torch.testing.assert_close(sampler(predictor(Data()), sources(1), LABELS, silence), expected)
 
 
 def test_a_model_without_a_velocity_is_refused():
     """Noise prediction on the linear path says nothing of the velocity at the source."""
     with pytest.raises(UndeterminedError, match="Velocity from Noise is unbounded at time 0 of"):
-        Euler(steps=3, grid=UniformGrid())(predictor(Noise()), sources(1), LABELS)
+        Euler(steps=3, grid=UniformGrid())(predictor(Noise()), sources(1), LABELS, silence)
 
 
 @pytest.mark.parametrize(

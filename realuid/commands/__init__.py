@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("train", "sample", "evaluate", "make_shards")
+COMMANDS = ("train", "sample", "evaluate", "study", "check", "make_shards", "benchmark", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from realuid import checkpoints
 from realuid import config as configuration
 from realuid.commands.runs import teacher_run
 from realuid.config import Config, ConfigError
+from realuid.networks.unweighted import Unweighted
 from realuid.training.costs import costs
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
@@ -23,7 +24,8 @@ def dry_run(config: Config) -> str:
     Raises:
         ConfigError: if the assembly is wrong.
     """
-    trainer = configuration.build(config)
+    with Unweighted():
+        trainer = configuration.build(config)
     assert isinstance(trainer, Trainer)
     try:
         bill = _costs(trainer)
@@ -48,11 +50,8 @@ def _costs(trainer: Trainer) -> list[str]:
         f"speed        {speed:,.0f} images/s at {trainer.mfu:.0%} of {_amount(trainer.peak_flops)}FLOP/s, "
         f"{_duration(trainer.images / speed)}",
     ]
-    if isinstance(trainer.procedure, Distillation) and trainer.procedure.loss.uses_real_data:
-        share = trainer.procedure.fake_steps * trainer.procedure.real_batch / trainer.batch
-        lines.append(f"real data    {share * speed:,.0f} images/s must be read to keep up")
-    elif not isinstance(trainer.procedure, Distillation):
-        lines.append(f"real data    {speed:,.0f} images/s must be read to keep up")
+    if reads := trainer.procedure.images_read(trainer.batch):
+        lines.append(f"real data    {reads / trainer.batch * speed:,.0f} images/s must be read to keep up")
     return lines
 
 
@@ -65,8 +64,9 @@ def _missing(trainer: Trainer, config: Config) -> list[str]:
         if teacher.checkpoint is not None and not checkpoints.exists(teacher.checkpoint):
             lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
         elif teacher.checkpoint is None and teacher.needs_weights:
-            _, place = teacher_run(trainer, config, RunFolder(Path("runs") / config.name))
-            lines.append(f"teacher      made first by {teacher.recipe}, in {place}, if missing")
+            training, place = teacher_run(config, RunFolder(Path("runs") / config.name))
+            steps = configuration.build(training).steps
+            lines.append(f"teacher      trained first, if missing: {steps:,} steps, in {place}")
     return lines
 
 

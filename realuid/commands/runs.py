@@ -3,53 +3,54 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from realuid import checkpoints
 from realuid import config as configuration
 from realuid.config import Config, ConfigError
+from realuid.couplings import Coupling
+from realuid.data.dataset import Dataset
+from realuid.decoders import Decoder
 from realuid.errors import CheckpointError, RunError
+from realuid.evaluation.inputs import Form
+from realuid.matching import matching_model_of
+from realuid.networks.unweighted import Unweighted
+from realuid.samplers import FreshNoise, Sampler
+from realuid.teachers import Teacher
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Generator
 from realuid.training.trainer import Trainer, device_named
 
 
-def teacher_run(trainer: Trainer, config: Config, folder: RunFolder) -> tuple[Config, RunFolder]:
-    """The recipe of a distillation's teacher, as it is run for it, and its folder: beside `folder`, named by recipe and
-    hash of what changes its result.
+def teacher_run(config: Config, folder: RunFolder) -> tuple[Config, RunFolder]:
+    """The training of a distillation's teacher, which the same gin file binds in the scope `teacher/`, and its run
+    folder: beside `folder`, named by the gin file and a hash of what changes the result. One that another gin file has
+    made in the same place serves as well.
 
     Args:
-        trainer: the distillation, built from `config`.
-        config: its configuration.
+        config: of the distillation.
         folder: its run folder.
 
     Raises:
-        ConfigError: if the recipe or an override is wrong, or it trains another model than `Teacher.model`.
+        ConfigError: if the gin file trains no teacher.
     """
-    assert isinstance(trainer.procedure, Distillation)
-    teacher = trainer.procedure.teacher
-    assert teacher.recipe is not None
-    machine = {"Trainer.device": trainer.device, "Trainer.threads": trainer.threads}
-    overrides = [f"{name} = {value!r}" for name, value in (machine | teacher.overrides).items()]
-    try:
-        recipe = configuration.load([teacher.recipe], overrides)
-    except ConfigError as error:
-        raise ConfigError(f"Teacher.recipe = {teacher.recipe!r}: {error}") from None
-    mine = configuration.part(config, "procedure", "teacher", "model")
-    its = configuration.part(recipe, "procedure", "model")
-    for ours, theirs in zip_longest(mine, its, fillvalue="nothing"):
-        if ours != theirs:
-            raise ConfigError(
-                f"Teacher.recipe = {teacher.recipe!r} trains another model than Teacher.model: {theirs.strip()} there, "
-                f"{ours.strip()} here; bind it in both, for instance by Teacher.overrides"
-            )
-    return recipe, RunFolder(folder.path.parent / f"{recipe.name}-{recipe.digest()}")
+    training = config.rooted("teacher")
+    if training is None:
+        raise ConfigError(
+            f"{config.name}: the teacher has no weights: bind Teacher.checkpoint (a file of them), or "
+            "teacher/Trainer.procedure = @TeacherTraining() and what else its training needs"
+        )
+    place, digest = folder.path.parent, training.digest()
+    for found in sorted(place.glob(f"*_teacher-{digest}")):
+        return training, RunFolder(found)
+    return training, RunFolder(place / f"{training.name}-{digest}")
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,122 @@ class Model:
     device: torch.device
     stamp: dict[str, Any]
     """What its figures are stamped with: checkpoint, sampler and average."""
+    config: Config
+
+    @property
+    def form(self) -> Dataset:
+        return self.trainer.data
+
+    @property
+    def coupling(self) -> Coupling:
+        return self.trainer.procedure.coupling
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model is meant."""
+@dataclass(frozen=True)
+class Described:
+    """The teacher that a gin file describes, with its checkpoint and without a run."""
+
+    teacher: Teacher
+    form: Form
+    generator: Generator
+    device: torch.device
+    stamp: dict[str, Any]
+    role: str = "teacher"
+
+    @property
+    def coupling(self) -> Coupling:
+        return self.teacher.model.coupling
+
+
+def described(arguments: argparse.Namespace, bindings: Sequence[str] = ()) -> Described | None:
+    """The teacher of a gin file that has no run: of one that describes nothing but a teacher and its checkpoint
+    (gin/teachers/), or with --teacher that of a recipe. None if the options mean a run.
+
+    Raises:
+        ConfigError, CheckpointError, RunError: if the file or the checkpoint is wrong.
+    """
+    if arguments.gin is None or RunFolder(Path("runs") / Path(arguments.gin).stem).checkpoint_steps():
+        return None
+    config = configuration.load_part(arguments.gin, bindings, root="Teacher")
+    if config.whole and not arguments.teacher:
+        return None
+    with Unweighted():
+        teacher = configuration.build(config)
+    assert isinstance(teacher, Teacher)
+    model = matching_model_of(teacher.model)
+    if teacher.checkpoint is None or model is None:
+        return None
+    teacher.ema = arguments.ema or teacher.ema
+    if arguments.steps is not None:
+        _set_steps(teacher.sampler, arguments.steps)
+    teacher.sampler.times(teacher.model)
+    shape = getattr(model.network, "shape", None)
+    if shape is None:
+        raise RunError(f"{type(model.network).__name__} does not say the shape of its images: make a run of it")
+    device = device_named("auto")
+    teacher.load()
+    teacher.model.to(device)
+    classes = teacher.foreign.classes if teacher.foreign else getattr(model.network, "classes", 0)
+    stamp = {"checkpoint": teacher.checkpoint, "sampler": teacher.sampler.name, "ema": teacher.ema}
+
+    def generate(x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+        return decoded(teacher.sampler(teacher.model, x0, labels, noise), teacher.decoder)
+
+    return Described(teacher, Form(tuple(shape), classes), generate, device, stamp)
+
+
+def decoded(samples: Tensor, decoder: Decoder | None) -> Tensor:
+    """Pictures from samples: these themselves, or what the decoder makes of latents.
+
+    Raises:
+        RunError: if they are latents and there is no decoder.
+    """
+    if decoder is not None:
+        return decoder(samples)
+    if samples.shape[1] not in (1, 3):
+        raise RunError(
+            f"the samples are latents of {samples.shape[1]} channels: bind Teacher.decoder = @DiffusersDecoder() and "
+            "DiffusersDecoder.folder for pictures"
+        )
+    return samples
+
+
+def _set_steps(sampler: Sampler, steps: int) -> None:
+    if steps < 1:
+        raise RunError(f"--steps must be at least 1, got {steps}")
+    sampler.steps = steps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """The options that say which model is meant; returns the group of which one must be given."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", metavar="DIR", help="a run folder")
-    which.add_argument("--gin", metavar="FILE", help="a gin file: the run folder that train.py gives it by default")
+    which.add_argument(
+        "--gin",
+        metavar="FILE",
+        help="a gin file: the run folder that train.py gives it, or the teacher that it describes",
+    )
     which.add_argument("--model", metavar="FILE", help="a checkpoint file, which carries its own config")
-    parser.add_argument("--checkpoint", type=int, metavar="N", help="step of the checkpoint (default: the newest)")
+    parser.add_argument(
+        "--checkpoint", type=_step, metavar="N", help="step of the checkpoint, or `best` (default: the newest)"
+    )
     parser.add_argument("--ema", metavar="NAME", help="which average, for instance 0.999 (default: the first)")
     parser.add_argument("--teacher", action="store_true", help="the teacher in many steps instead of the student")
     parser.add_argument("--steps", type=int, help="number of the teacher's steps (default: as bound)")
     parser.add_argument("--seed", type=int, default=0, help="of noise and labels; image i depends on (seed, i) alone")
+    return which
 
 
-def reopen(arguments: argparse.Namespace) -> Model:
+def _step(text: str) -> int | str:
+    return text if text == "best" else int(text)
+
+
+def reopen(arguments: argparse.Namespace, override: str = "") -> Model:
     """The model that the options name, with its weights.
+
+    Args:
+        arguments: the parsed options of `add_arguments`.
+        override: gin statements that are read after those of the checkpoint.
 
     Raises:
         RunError, CheckpointError, ConfigError: if there is no such run, checkpoint, average or role.
@@ -88,7 +188,7 @@ def reopen(arguments: argparse.Namespace) -> Model:
     state = checkpoints.load(path)
     if "config" not in state:
         raise CheckpointError(f"{path} carries no config: it is no checkpoint of this project")
-    config = Config.from_text(state["config"], name=Path(path).stem)
+    config = Config.from_text(f"{state['config']}\n{override}", name=Path(path).stem)
     trainer = configuration.build(config)
     assert isinstance(trainer, Trainer)
     procedure, device = trainer.procedure, device_named(trainer.device)
@@ -100,10 +200,10 @@ def reopen(arguments: argparse.Namespace) -> Model:
         _ready_teacher(trainer, config, folder, device, arguments)
     elif arguments.steps is not None:
         raise RunError("--steps is for --teacher: the student has one step")
-    stamp = {"checkpoint": path, **procedure.sampling(role)}
-    if arguments.ema is not None and stamp["ema"] is not None:
-        stamp["ema"] = arguments.ema
-    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp)
+    stamp = {"checkpoint": path, "step": state.get("step"), "images": state.get("images"), **procedure.sampling(role)}
+    if arguments.ema is not None:
+        stamp |= {"ema": arguments.ema, "weights": checkpoints.checksum(procedure.ema.averaged(arguments.ema))}
+    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp, config)
 
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:
@@ -114,6 +214,10 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:
     steps = folder.checkpoint_steps()
     if not steps:
         raise RunError(f"{folder} is no run with a checkpoint: train it first, or name another with --run")
+    if arguments.checkpoint == "best":
+        if not folder.best_checkpoint.exists():
+            raise CheckpointError(f"{folder} has no best checkpoint: it was never evaluated during training")
+        return str(folder.best_checkpoint), folder
     if arguments.checkpoint is None:
         return str(folder.newest_checkpoint()), folder
     if arguments.checkpoint not in steps:
@@ -127,9 +231,7 @@ def _ready_teacher(
     """Loads the frozen teacher of a distillation; a teacher's own run needs nothing."""
     procedure = trainer.procedure
     if arguments.steps is not None:
-        if arguments.steps < 1:
-            raise RunError(f"--steps must be at least 1, got {arguments.steps}")
-        procedure.sampler.steps = arguments.steps
+        _set_steps(procedure.sampler, arguments.steps)
     if not isinstance(procedure, Distillation):
         return
     if arguments.ema is not None:
@@ -138,6 +240,6 @@ def _ready_teacher(
     if teacher.needs_weights and teacher.checkpoint is None:
         if folder is None:
             raise RunError("the teacher of a lone checkpoint file is not known: name the run with --run")
-        teacher.checkpoint = str(teacher_run(trainer, config, folder)[1].newest_checkpoint())
+        teacher.checkpoint = str(teacher_run(config, folder)[1].newest_checkpoint())
     teacher.load()
     teacher.model.to(device)

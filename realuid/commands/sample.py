@@ -14,12 +14,12 @@ from torch import Tensor
 
 from realuid.commands import runs
 from realuid.commands.console import guarded
-from realuid.data.pixels import to_uint8
+from realuid.data.folder import read_images
 from realuid.errors import RunError
-from realuid.evaluation.draws import noise
 from realuid.evaluation.grids import save_grid
+from realuid.evaluation.inputs import GaussianInputs, GivenInputs, ImageInputs, Inputs, generate
 
-BATCH = 500
+BATCH = 100
 COLUMNS = 10
 
 
@@ -28,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sample.py", description=__doc__)
     runs.add_arguments(parser)
     parser.add_argument("--num", type=int, default=64, help="number of images")
+    parser.add_argument("--source", metavar="PATH", help="where x0 comes from: a folder of images, an image, or shards")
     parser.add_argument("--labels", type=int, nargs="+", help="class labels, repeated as needed (default: all in turn)")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar='"NAME.ARG = VALUE"', help="one binding of a described teacher"
+    )
     parser.add_argument("--out", required=True, help="FILE.png (a grid), FILE.npz (images and labels) or a folder")
     arguments = parser.parse_args(argv)
 
@@ -36,10 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = Path(arguments.out)
         if out.suffix and out.suffix not in (".png", ".npz"):
             raise RunError(f"--out {out}: FILE.png, FILE.npz or a folder is needed")
-        model = runs.reopen(arguments)
-        labels = _labels(arguments.labels, arguments.num, model.trainer.data.classes)
-        images = _sample(model, labels, arguments.seed)
-        write(out, images, labels)
+        model = runs.described(arguments, arguments.bind) or runs.reopen(arguments)
+        if arguments.bind and isinstance(model, runs.Model):
+            raise RunError("--bind is for a teacher that a gin file describes; a run has its own bindings")
+        pattern = _labels(arguments.labels, arguments.num, model.form.classes)
+        inputs = _inputs(model, arguments, pattern)
+        images = generate(model.generator, inputs, count=arguments.num, batch=BATCH, device=model.device)
+        write(out, images, inputs.labels(0, arguments.num))
         logger.info("{} images of the {} ({}) in {}", len(images), model.role, model.stamp["sampler"], arguments.out)
         return 0
 
@@ -57,14 +64,22 @@ def _labels(wanted: Sequence[int] | None, count: int, classes: int) -> Tensor:
     return torch.tensor(wanted).repeat(-(-count // len(wanted)))[:count]
 
 
-def _sample(model: runs.Model, labels: Tensor, seed: int) -> Tensor:
-    """uint8 images `[N, C, H, W]`."""
-    parts = []
-    for start in range(0, len(labels), BATCH):
-        batch = labels[start : start + BATCH].to(model.device)
-        x0 = noise(seed, start, len(batch), model.trainer.data.shape).to(model.device)
-        parts.append(to_uint8(model.generator(x0, batch)).cpu())
-    return torch.cat(parts)
+def _inputs(model: runs.Model | runs.Described, arguments: argparse.Namespace, pattern: Tensor) -> Inputs:
+    """Noise, or source images: those of --source, else of the run's data set with their own labels."""
+    data = model.form
+    if model.coupling.gaussian_source:
+        if arguments.source:
+            raise RunError("--source is for models that start from images; this one starts from noise")
+        return GaussianInputs(data, arguments.seed, pattern)
+    if arguments.source:
+        return GivenInputs(data, arguments.seed, pattern, read_images(arguments.source, data.shape))
+    if isinstance(model, runs.Described):
+        raise RunError("the teacher starts from images: give them with --source")
+    data = model.trainer.data
+    if arguments.labels is not None:
+        raise RunError("--labels goes with --source: the run's own images have labels of their own")
+    data.open(seed=model.trainer.seed, device=torch.device("cpu"))
+    return ImageInputs(data, arguments.seed)
 
 
 def write(out: Path, images: Tensor, labels: Tensor) -> None:

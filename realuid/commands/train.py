@@ -106,16 +106,16 @@ def _check_same_run(config: Config, folder: RunFolder) -> None:
 
 
 def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder) -> int:
-    """Runs the recipe of a teacher that has no checkpoint, or finds what an earlier run of it left."""
+    """Trains a teacher that has no checkpoint, or finds what an earlier run left."""
     procedure = trainer.procedure
     if not isinstance(procedure, Distillation):
         return 0
     teacher = procedure.teacher
     if not teacher.needs_weights or teacher.checkpoint is not None:
         return 0
-    recipe, place = teacher_run(trainer, config, folder)
-    logger.info("teacher: {} in {}", teacher.recipe, place)
-    if code := run(recipe, place, wait=True):
+    training, place = teacher_run(config, folder)
+    logger.info("teacher: {}", place)
+    if code := run(training, place, wait=True):
         return code
     teacher.checkpoint = str(place.newest_checkpoint())
     teacher.summary = place.read_json(place.summary)

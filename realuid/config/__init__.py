@@ -8,9 +8,9 @@ Components are plain classes; `register_components` tells gin their names. Every
 `ConfigError`, one line that names the place and the nearest valid name.
 """
 
-from realuid.config.configuration import Config, differences, load, part, tree
+from realuid.config.configuration import Config, differences, load, load_part, part, tree
 from realuid.config.construction import build
 from realuid.config.errors import ConfigError
 from realuid.config.registry import register_components
 
-__all__ = ["Config", "ConfigError", "build", "differences", "load", "part", "register_components", "tree"]
+__all__ = ["Config", "ConfigError", "build", "differences", "load", "load_part", "part", "register_components", "tree"]

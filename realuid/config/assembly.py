@@ -33,12 +33,12 @@ class Component:
         return in_scope(self.scope, self.kind.name)
 
 
-def assemble(table: Table, root: str, place: str) -> Component:
-    """The tree of components below `root`; errors about `root` itself begin with `place`.
+def assemble(table: Table, root: str, place: str, scope: str = "") -> Component:
+    """The tree of components below `root`, built in `scope`; errors about `root` itself begin with `place`.
 
     Raises ConfigError for a required argument without a value and for components that refer to each other in a circle.
     """
-    return _component(table, Reference("", root), "", place, ())
+    return _component(table, Reference(scope, root), "", place, ())
 
 
 def _component(

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from realuid.config.assembly import Component, assemble, outline
 from realuid.config.errors import ConfigError, blaming
-from realuid.config.files import find_file
-from realuid.config.language import Binding, Import, read_binding, read_file, read_text, written
+from realuid.config.files import find_file, shown
+from realuid.config.language import (
+    COMMAND_LINE,
+    Binding,
+    Import,
+    Reference,
+    read_binding,
+    read_file,
+    read_text,
+    replaced,
+    written,
+)
 from realuid.config.registry import REQUIRED, find, register_components, register_plugin
 from realuid.config.table import Table, bound, canonical, default, settled
-from realuid.config.usage import unused, used
+from realuid.config.usage import root_scopes, unused, used
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,8 @@ class Config:
     root: str
     imports: tuple[str, ...]
     statements: tuple[Binding, ...]
+    whole: bool = True
+    """Whether the files assemble a run, of which `root` may be a part."""
 
     @classmethod
     def from_text(cls, text: str, name: str = "config", root: str = "Trainer") -> Config:
@@ -56,6 +69,23 @@ class Config:
             groups.append([str(statement) for statement in statements])
         return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
 
+    def rooted(self, scope: str) -> Config | None:
+        """The assembly of its own that is bound in `scope`, as a configuration that stands alone; None if none is.
+
+        `teacher/Trainer.images = 9` there reads `Trainer.images = 9`, and wins over what is bound in no scope.
+        """
+        if scope not in root_scopes(self.table, self.root):
+            return None
+        outer: dict[str, Binding] = {}
+        inner: dict[str, Binding] = {}
+        for statement in self.statements:
+            stripped = _without_scope(statement, scope)
+            (outer if stripped.scope == statement.scope else inner)[stripped.key] = stripped
+        table = {**outer, **inner}
+        effective = used(table, self.root)
+        statements = sorted((s for key, s in table.items() if key in effective), key=_order)
+        return Config(f"{self.name}_{scope}", self.root, self.imports, tuple(statements))
+
     def digest(self) -> str:
         """A short hash of what changes the result: not of spelling, defaults, macros' names or `free_on_resume`."""
         table, lines = self.table, [self.root]
@@ -84,7 +114,33 @@ def load(files: Sequence[str | Path], bindings: Iterable[str] = (), root: str = 
     return _checked(Path(files[0]).stem, root, (*statements, *map(read_binding, bindings)))
 
 
-def _checked(name: str, root: str, statements: Iterable[Import | Binding]) -> Config:
+def load_part(file: str | Path, bindings: Iterable[str] = (), *, root: str) -> Config:
+    """Reads what a gin file says of one component, `root`: a file that describes nothing else, or a whole recipe.
+
+    What the files that it includes say of other things is left out. A statement of the file itself or of the command
+    line that nothing uses is an error, as in `load`.
+
+    Raises ConfigError as `load` does.
+    """
+    register_components()
+    path = find_file(str(file), [Path.cwd()], "--gin")
+    statements = [*read_file(path), *map(read_binding, bindings)]
+    if any(isinstance(statement, Binding) and statement.component == "Trainer" for statement in statements):
+        config = _checked(path.stem, "Trainer", statements)
+        table = config.table
+        return replace(config, root=root, statements=tuple(table[key] for key in table if key in used(table, root)))
+    own = (f"{shown(path)}:", COMMAND_LINE)
+    return replace(
+        _checked(path.stem, root, statements, lambda binding: not binding.origin.startswith(own)), whole=False
+    )
+
+
+def _checked(
+    name: str,
+    root: str,
+    statements: Iterable[Import | Binding],
+    dispensable: Callable[[Binding], bool] = lambda binding: False,
+) -> Config:
     imports, bindings = set(), []
     for statement in statements:
         if isinstance(statement, Import):
@@ -99,8 +155,11 @@ def _checked(name: str, root: str, statements: Iterable[Import | Binding]) -> Co
         if binding.component:
             settled(binding, table)
     table = {key: binding for key, binding in table.items() if key not in orphans}
-    assemble(table, root, name)
-    if idle := table.keys() - used(table, root):
+    for scope in ("", *root_scopes(table, root)):
+        assemble(table, root, name, scope)
+    effective = used(table, root)
+    table = {key: binding for key, binding in table.items() if key in effective or not dispensable(binding)}
+    if idle := table.keys() - effective:
         raise unused(next(binding for key, binding in table.items() if key in idle), table, root)
     return Config(name, root, tuple(sorted(imports)), tuple(sorted(table.values(), key=_order)))
 
@@ -128,6 +187,18 @@ def _folded(bindings: Sequence[Binding], root: str) -> tuple[dict[str, Binding],
     for number, before in replacements:
         orphans |= {key for key in used({**table, **before}, root) if position.get(key, number) < number}
     return table, orphans - used(table, root)
+
+
+def _without_scope(statement: Binding, scope: str) -> Binding:
+    """The statement as it reads from inside `scope`, references included."""
+
+    def inside(name: str) -> str:
+        return name[len(scope) :].lstrip("/") if name == scope or name.startswith(f"{scope}/") else name
+
+    def stripped(leaf: Any) -> Any:
+        return Reference(inside(leaf.scope), leaf.name, leaf.called) if isinstance(leaf, Reference) else leaf
+
+    return replace(statement, scope=inside(statement.scope), value=replaced(statement.value, stripped))
 
 
 def _order(binding: Binding) -> tuple[str, ...]:

@@ -1,10 +1,19 @@
-"""Which bindings play a part. Gin accepts a misspelt scope or a dead macro without a word; here they are found."""
+"""Which bindings play a part. Gin accepts a misspelt scope or a dead macro without a word; here they are found.
+
+What is bound for the root in a scope, `teacher/Trainer.images = ...`, makes a second assembly of the same statements:
+the root built in that scope, a run of its own.
+"""
 
 from __future__ import annotations
 
 from realuid.config.errors import ConfigError, nearest
 from realuid.config.language import COMMAND_LINE, Binding, Macro, Reference
 from realuid.config.table import Table, bound, enclosing, spread
+
+
+def root_scopes(table: Table, root: str) -> list[str]:
+    """The scopes in which there is an assembly of its own, beside the one in no scope."""
+    return sorted({binding.scope for binding in table.values() if binding.component == root and binding.scope})
 
 
 def used(table: Table, root: str) -> set[str]:
@@ -28,7 +37,7 @@ def used(table: Table, root: str) -> set[str]:
 def _places(table: Table, root: str) -> set[tuple[str, str]]:
     """The (scope, component) of everything that is built."""
     found: set[tuple[str, str]] = set()
-    waiting = [("", root)]
+    waiting = [(scope, root) for scope in ("", *root_scopes(table, root))]
     while waiting:
         place = scope, name = waiting.pop()
         if place not in found:

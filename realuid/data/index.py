@@ -6,6 +6,7 @@ import json
 import uuid
 from typing import Any
 
+from realuid.data.decode import Form
 from realuid.data.location import open_folder
 from realuid.errors import DataError
 
@@ -16,12 +17,16 @@ INDEX_FILE = "index.json"
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One tar file: its name in the folder, its samples, its length in bytes and its checksum in hexadecimal."""
+    """One tar file: its name in the folder, its samples, its length in bytes and its checksum in hexadecimal.
+
+    `layout_sha256` is the checksum of the file beside it that tells where each sample lies; empty if there is none.
+    """
 
     file: str
     samples: int
     bytes: int
     sha256: str
+    layout_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +49,23 @@ class Split:
 class ShardIndex:
     """The description of a data set of square images.
 
-    `image_size` is the side in pixels; `classes` are the classes' names in the order of their labels, empty for a set
-    without labels.
+    `image_size` is the side in pixels; `channels` is None where the index does not say; `classes` are the classes'
+    names in the order of their labels, empty for a set without labels; `dtype` is that of `.npy` members.
     """
 
     name: str
     image_size: int
-    channels: int
+    channels: int | None
     classes: tuple[str, ...]
     format: str
     source: str
     licence: str
     splits: dict[str, Split]
+    dtype: str = "uint8"
+
+    def form(self, *, channels: int = 3, pairs: bool = False) -> Form:
+        """What its samples must be; `channels` counts only where the index does not say."""
+        return Form(self.channels or channels, self.image_size, len(self.classes), pairs, self.dtype)
 
     @classmethod
     def read(cls, folder: str) -> "ShardIndex":
@@ -130,27 +140,35 @@ class _Parser:
         self._place = place
 
     def index(self, record: Any) -> ShardIndex:
+        if isinstance(record, dict) and "splits" not in record and "shards" in record:
+            # A set of one split, described at the top.
+            split = {name: record[name] for name in ("samples", "labels", "shards") if name in record}
+            record = record | {"splits": {self._take(record, "split", str, "train"): split}}
         splits = self._take(record, "splits", dict)
-        classes = self._take(record, "classes", list, [])
+        classes = self._take(record, "classes", list, record.get("class_names", []))
+        source = self._take(record, "source", (str, dict), "")
         return ShardIndex(
             name=self._take(record, "name", str),
             image_size=self._take(record, "image_size", int),
-            channels=self._take(record, "channels", int),
+            channels=self._take(record, "channels", (int, type(None))),
             classes=tuple(str(name) for name in classes),
             format=self._take(record, "format", str, ""),
-            source=self._take(record, "source", str, ""),
+            source=source if isinstance(source, str) else ", ".join(f"{k} {v}" for k, v in source.items()),
             licence=self._take(record, "licence", str, ""),
             splits={name: self._split(split, f"splits.{name}.", len(classes)) for name, split in splits.items()},
+            dtype=self._take(record, "dtype", str, "uint8"),
         )
 
     def _split(self, record: Any, prefix: str, classes: int) -> Split:
+        if isinstance(record, list):  # nothing but the shards
+            record = {"shards": record}
         shards = self._take(record, "shards", list, prefix=prefix)
         labels = self._take(record, "labels", list, [], prefix=prefix)
         split = Split(
             shards=tuple(self._shard(shard, f"{prefix}shards[{i}].") for i, shard in enumerate(shards)),
             labels=tuple(labels) or None,
         )
-        samples = self._take(record, "samples", int, prefix=prefix)
+        samples = self._take(record, "samples", int, split.samples, prefix=prefix)
         if samples != split.samples:
             raise DataError(f"{self._place}: {prefix}samples is {samples}, but its shards hold {split.samples}")
         if split.labels is not None and (len(labels) != classes or sum(labels) != samples):
@@ -163,10 +181,14 @@ class _Parser:
             samples=self._take(record, "samples", int, prefix=prefix),
             bytes=self._take(record, "bytes", int, prefix=prefix),
             sha256=self._take(record, "sha256", str, prefix=prefix),
+            layout_sha256=self._take(record, "layout_sha256", str, "", prefix=prefix),
         )
 
-    def _take(self, record: Any, field: str, kind: type, default: Any = None, prefix: str = "") -> Any:
+    def _take(
+        self, record: Any, field: str, kind: type | tuple[type, ...], default: Any = None, prefix: str = ""
+    ) -> Any:
         value = record.get(field, default) if isinstance(record, dict) else None
-        if not isinstance(value, kind):
-            raise DataError(f"{self._place}: {prefix}{field} is missing or no {kind.__name__}")
+        if not isinstance(record, dict) or not isinstance(value, kind):
+            wanted = kind[0] if isinstance(kind, tuple) else kind
+            raise DataError(f"{self._place}: {prefix}{field} is missing or no {wanted.__name__}")
         return value

@@ -8,72 +8,80 @@ import torch
 from torch import Tensor
 
 from realuid.data.builtin import absence, ensure
-from realuid.data.dataset import Dataset
-from realuid.data.index import ShardIndex, Split
+from realuid.data.dataset import Batch, Dataset
+from realuid.data.declared import fitting
+from realuid.data.index import ShardIndex
 from realuid.data.location import locate
+from realuid.data.order import Order
 from realuid.data.reader import read_shard
 from realuid.errors import DataError
-from realuid.keys import key
 
 __all__ = ["InMemory"]
 
 
 class InMemory(Dataset):
-    """All images of one split as uint8 on the device.
+    """All images of one split as they are stored, on the device if they fill less than half of its free memory.
 
     Args:
         path: a built-in set's name, a folder inside `REALUID_DATA`, an absolute path, or any fsspec URL.
-        shape: of one image, (C, H, W) with C 1 or 3 and H = W; checked against the data, never adapted to.
+        shape: of one image, (C, H, W) with H = W; checked against the data, never adapted to.
         classes: the number of classes, checked against the data; 0 leaves the data's labels unused.
         split: which part of the data set.
+        pairs: whether each sample holds a source image, too, to be read with it.
     """
 
-    def __init__(self, *, path: str, shape: tuple[int, int, int], classes: int = 0, split: str = "train") -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        shape: tuple[int, int, int],
+        classes: int = 0,
+        split: str = "train",
+        pairs: bool = False,
+    ) -> None:
         self.path = path
         self.shape = shape
         self.classes = classes
         self.split = split
+        self.has_sources = pairs
 
     def missing(self) -> str | None:
         line = absence(self.path)
         if line is None:
-            self._fitting(ShardIndex.read(locate(self.path)))
+            fitting(self, "InMemory", self.path, ShardIndex.read(locate(self.path)), self.split)
         return line
 
     def open(self, *, seed: int, device: torch.device) -> None:
         url = ensure(self.path)
         index = ShardIndex.read(url)
-        split = self._fitting(index)
-        images = np.empty((split.samples, *self.shape), np.uint8)
+        form, split = fitting(self, "InMemory", self.path, index, self.split)
+        images = np.empty((split.samples, *form.shape), form.dtype)
+        sources = np.empty_like(images) if self.has_sources else None
         labels = np.zeros(split.samples, np.int64)
 
         # One shard after the other: tar and Pillow hold the interpreter so much that threads only slow each other down.
-        samples = itertools.chain.from_iterable(read_shard(url, shard, index) for shard in split.shards)
+        samples = itertools.chain.from_iterable(read_shard(url, shard, form) for shard in split.shards)
         for i, sample in enumerate(samples):
             images[i] = sample.image
             labels[i] = sample.label
+            if sources is not None:
+                sources[i] = sample.source
         counts = np.bincount(labels, minlength=len(index.classes))
         if split.labels is not None and tuple(counts) != split.labels:
             raise DataError(f"{self.path}: the labels of split '{self.split}' are not as often as the index says")
         if self.classes == 0:
             labels[:] = 0
-        self._images = torch.from_numpy(images).to(device)
-        self._labels = torch.from_numpy(labels).to(device)
+        self._device = device
+        held = _room(device, images.nbytes + (0 if sources is None else sources.nbytes))
+        self._images = torch.from_numpy(images).to(held)
+        self._labels = torch.from_numpy(labels).to(held)
+        self._sources = None if sources is None else torch.from_numpy(sources).to(held)
         self._label_counts = torch.from_numpy(counts[: self.classes])
         self._checksum = hashlib.sha256("".join(shard.sha256 for shard in split.shards).encode()).hexdigest()
-        self._seed = seed
-        self._orders: dict[int, Tensor] = {}
+        self._order = Order(seed=seed, counts=[split.samples], window=1)
 
     def __len__(self) -> int:
         return len(self._images)
-
-    @property
-    def images(self) -> Tensor:
-        return self._images
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
 
     @property
     def label_counts(self) -> Tensor:
@@ -83,33 +91,30 @@ class InMemory(Dataset):
     def checksum(self) -> str:
         return self._checksum
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor]:
-        pieces = []
-        position, stop = start, start + count
-        while position < stop:
-            epoch, offset = divmod(position, len(self))
-            pieces.append(self._order(epoch)[offset : offset + stop - position])
-            position += len(pieces[-1])
-        chosen = torch.cat(pieces)
-        return self._images[chosen], self._labels[chosen]
+    def batch(self, start: int, count: int) -> Batch:
+        return self._chosen(torch.from_numpy(self._order.take(start, count)))
 
-    def _order(self, epoch: int) -> Tensor:
-        """The permutation of one epoch, int64 [N] on the device; the last two are kept, for batches across epochs."""
-        if epoch not in self._orders:
-            # Drawn on the CPU by numpy's frozen RandomState: the same on every device and under every version.
-            random = np.random.RandomState(np.random.Philox(key=key("order", self._seed, epoch)))
-            order = torch.from_numpy(random.permutation(len(self))).to(self._images.device)
-            self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
-        return self._orders[epoch]
+    def examples(self, start: int, count: int) -> Batch:
+        return self._chosen(torch.arange(start, start + count) % len(self))
 
-    def _fitting(self, index: ShardIndex) -> Split:
-        """The split, once it is known to be what was declared."""
-        held = (index.channels, index.image_size, index.image_size)
-        if tuple(self.shape) != held:
-            raise DataError(f"InMemory.shape is {tuple(self.shape)}, but '{self.path}' holds images of shape {held}")
-        if self.classes not in (0, len(index.classes)):
-            raise DataError(f"InMemory.classes is {self.classes}, but '{self.path}' has {len(index.classes)} classes")
-        if self.split not in index.splits:
-            known = ", ".join(index.splits)
-            raise DataError(f"InMemory.split is '{self.split}', but '{self.path}' has the splits {known}")
-        return index.splits[self.split]
+    def _chosen(self, rows: Tensor) -> Batch:
+        rows = rows.to(self._images.device)
+        return Batch(
+            self._moved(self._images[rows]),
+            self._moved(self._labels[rows]),
+            None if self._sources is None else self._moved(self._sources[rows]),
+        )
+
+    def _moved(self, part: Tensor) -> Tensor:
+        if part.device == self._device:
+            return part
+        if self._device.type == "cuda":
+            part = part.pin_memory()
+        return part.to(self._device, non_blocking=True)
+
+
+def _room(device: torch.device, size: int) -> torch.device:
+    """Where to keep `size` bytes that are to be used on `device`."""
+    if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+        return torch.device("cpu")
+    return device

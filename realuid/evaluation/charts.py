@@ -1,15 +1,17 @@
 """Line charts as inline SVG: no dependency, sharp at any size, coloured by the page's style sheet.
 
 A chart is a <figure> that holds a caption, an <svg> and a legend. The classes s0 to s5 (one colour each), `grid`,
-`axis`, `line`, `band`, `dot` and `reference` are left to the page.
+`axis`, `line`, `band`, `dot`, `reference` and `second` (curves beyond the sixth, whose colour was taken) are left to
+the page. `standalone` makes a file of a chart, with a style of its own.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Series", "line_chart", "short"]
+__all__ = ["Series", "line_chart", "short", "standalone"]
 
 WIDTH, HEIGHT = 420, 236  # viewBox units; text of 11 units stays readable when a phone shows the chart 340 pixels wide
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 8, 40
@@ -20,10 +22,12 @@ DOTS = 40  # up to this many points each is also marked
 
 @dataclass(frozen=True)
 class Series:
-    """A named curve: finite points (x, y), x increasing."""
+    """A named curve: finite points (x, y), x increasing; and, if given, lowest and highest values to draw behind it,
+    one pair a point."""
 
     name: str
     points: Sequence[tuple[float, float]]
+    spread: Sequence[tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,13 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, 
     return rows
 
 
+def _drawable(one: Series) -> list[tuple[float, float, float, float]]:
+    """Rows (x, y, lowest, highest)."""
+    if one.spread is None:
+        return _thinned(one.points)
+    return [(x, y, lowest, highest) for (x, y), (lowest, highest) in zip(one.points, one.spread, strict=True)]
+
+
 def _limits(values: Sequence[float], decades: float, from_zero: bool) -> tuple[float, float, bool]:
     """Ends of a y axis around `values`, and whether it is logarithmic."""
     low, high = min(values), max(values)
@@ -117,7 +128,7 @@ def line_chart(
         from_zero: let the y axis begin at zero where no value is negative, instead of a logarithmic axis.
         x_label: what the x axis counts.
     """
-    curves = [(one.name, one.points, _thinned(one.points)) for one in series if one.points]
+    curves = [(one.name, one.points, _drawable(one)) for one in series if one.points]
     if not curves:
         return ""
     # By the means: a lone spike then leaves the picture and not everything else a flat line.
@@ -140,7 +151,7 @@ def line_chart(
     drawn.append(f'<svg x="{x}" y="{top}" width="{width}" height="{height}" viewBox="{plot}">')
     legend = []
     for number, (name, points, rows) in enumerate(curves):
-        colour = f"s{number % COLOURS}"
+        colour = f"s{number % COLOURS}" + (" second" if number >= COLOURS else "")
         drawn += _curve(colour, rows, across, up)
         legend.append(f'<li class="{colour}"><i></i>{escape(name)} <b>{short(points[-1][1])}</b></li>')
     for number, (name, level) in enumerate(references, start=len(curves)):
@@ -194,3 +205,47 @@ def _curve(colour: str, rows: list[tuple[float, float, float, float]], across: _
                 f"<title>{short(mean)} at {short(x)}</title></circle>"
             )
     return drawn
+
+
+LINE = 16  # height of a line of a legend in a file
+
+
+def standalone(chart: str, style: str | None = None) -> str:
+    """A chart of `line_chart` as an SVG file: caption, picture and legend, light colours.
+
+    Args:
+        chart: what `line_chart` gave.
+        style: rules for the classes; None for those of the package's reports, in light.
+    """
+    if not chart:
+        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {LINE}"/>\n'
+    caption = re.sub(r"<[^>]+>", "", _between(chart, "<figcaption>", "</figcaption>"))
+    names = re.findall(r'<li class="([^"]*)"><i></i>(.*?)</li>', chart)
+    body = _between(chart, "<svg ", '</svg><ul class="legend">').partition(">")[2]
+    drawn = [f'<text class="title" x="4" y="13">{caption}</text>', f'<g transform="translate(0 {LINE + 4})">{body}</g>']
+    for number, (colours, name) in enumerate(names):
+        y = HEIGHT + LINE + 4 + LINE * number + 12
+        kind = "reference" if "dashed" in colours else "line"
+        colours = colours.replace("dashed", "").strip()
+        drawn.append(f'<line class="{kind} {colours}" x1="{LEFT}" x2="{LEFT + 18}" y1="{y - 4}" y2="{y - 4}"/>')
+        drawn.append(f'<text x="{LEFT + 24}" y="{y}">{re.sub(r"<[^>]+>", "", name)}</text>')
+    height = HEIGHT + LINE + 4 + LINE * len(names) + 8
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{1.6 * WIDTH:.0f}">'
+        f"<style>{style or STYLE}</style>"
+        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>{"".join(drawn)}</svg>\n'
+    )
+
+
+def _between(text: str, start: str, end: str) -> str:
+    return text.partition(start)[2].partition(end)[0]
+
+
+STYLE = (
+    "text{fill:#444;font:11px system-ui,sans-serif}.title{font-weight:600;fill:#000}"
+    ".grid{stroke:#d9dee5;stroke-width:.75}.axis{stroke:#5b6675;stroke-width:.75}"
+    ".s0{--c:#0067a5}.s1{--c:#c8501e}.s2{--c:#1b8a5a}.s3{--c:#8a4fa3}.s4{--c:#a37b00}.s5{--c:#5b6675}"
+    ".line{fill:none;stroke:var(--c);stroke-width:1.6;stroke-linejoin:round}.second.line{stroke-dasharray:2 2}"
+    ".band{fill:var(--c);opacity:.2}.dot{fill:var(--c)}"
+    ".reference{stroke:var(--c);stroke-width:1.2;stroke-dasharray:5 4}"
+)

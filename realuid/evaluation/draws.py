@@ -1,44 +1,45 @@
-"""The seeded draws of an evaluation: noise, labels, and the images made from them.
+"""The seeded draws of an evaluation: noise and labels.
 
 Image i of an evaluation has the same noise and the same label whatever the batch size, the number of images or the
 number of processes: both depend on the seed and on i alone. A student and its teacher can be shown side by side from
 the same noise, and an evaluation with more images contains the smaller one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from realuid.data.pixels import to_uint8
 from realuid.keys import key
 
-__all__ = ["balanced_labels", "generate", "noise"]
+__all__ = ["balanced_labels", "noise"]
 
 
-def _image_seed(seed: int, index: int) -> int:
-    """A hash of ("evaluation", seed, index) into [0, 2^32), without collisions between indices of one seed.
+def _image_seed(seed: int, draw: int, index: int) -> int:
+    """A hash of ("evaluation", seed, draw, index) into [0, 2^32), without collisions between indices of one draw.
 
     torch's CPU generator keeps only 32 bits of its seed, and among 50,000 random 32-bit numbers two agree with
     probability 1/4. So the key of the seed is added to the index and the sum mixed by a bijection of the 32-bit
     numbers (the finaliser of MurmurHash3).
     """
     mask = 0xFFFFFFFF
-    h = (key("evaluation", seed) + index) & mask
+    h = (key("evaluation", seed, *(draw,) * (draw > 0)) + index) & mask
     h = ((h ^ (h >> 16)) * 0x85EBCA6B) & mask
     h = ((h ^ (h >> 13)) * 0xC2B2AE35) & mask
     return h ^ (h >> 16)
 
 
-def noise(seed: int, start: int, count: int, shape: Sequence[int]) -> Tensor:
+def noise(seed: int, start: int, count: int, shape: Sequence[int], draw: int = 0) -> Tensor:
     """Standard normal noise [count, *shape], float32 on the CPU, of the images start, start + 1, ...
+
+    Different `draw`s are independent: 0 is where a Gaussian source starts from, others are drawn on the way.
 
     The global random state is neither read nor moved.
     """
     generator = torch.Generator()
     out = torch.empty(count, *shape)
     for offset in range(count):
-        generator.manual_seed(_image_seed(seed, start + offset))
+        generator.manual_seed(_image_seed(seed, draw, start + offset))
         out[offset].normal_(generator=generator)
     return out
 
@@ -63,36 +64,3 @@ def balanced_labels(label_counts: Tensor | Sequence[int], start: int, count: int
     positions = (2 * (torch.arange(total) - firsts) + 1).double() / (2 * counts[labels]).double()
     sequence = labels[positions.argsort(stable=True)]
     return sequence[(start + torch.arange(count)) % total]
-
-
-def generate(
-    sample_fn: Callable[[Tensor, Tensor], Tensor],
-    *,
-    shape: Sequence[int],
-    label_counts: Tensor | Sequence[int],
-    count: int,
-    seed: int = 0,
-    batch: int = 500,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """The first `count` images of an evaluation, uint8 [count, C, H, W] on the CPU.
-
-    Args:
-        sample_fn: maps noise [b, *shape] (float32) and labels [b] (int64), both on `device`, to images in [-1, 1].
-        shape: of one noise sample.
-        label_counts: see `balanced_labels`.
-        batch: images a call.
-
-    Raises:
-        FloatingPointError: `sample_fn` returned a value that is not finite (as a byte it would pass for a pixel).
-    """
-    labels = balanced_labels(label_counts, 0, count).to(device)
-    parts = []
-    for start in range(0, count, batch):
-        size = min(batch, count - start)
-        with torch.no_grad():
-            images = sample_fn(noise(seed, start, size, shape).to(device), labels[start : start + size])
-        if not images.isfinite().all():
-            raise FloatingPointError(f"generated images {start} to {start + size - 1} hold values that are not finite")
-        parts.append(to_uint8(images).cpu())
-    return torch.cat(parts)

@@ -1,7 +1,8 @@
 """Feature networks: what maps images to the numbers in which distributions are compared.
 
-A Frechet distance means something only beside the network it was measured with. So every network carries a name and a
-checksum of its weights, and both go into the stamp of each result.
+A distance means something only beside the network it was measured with. So every network carries a name, a checksum of
+its weights and its rule for resizing, which go into the stamp of each result. Networks trained elsewhere are in
+`pretrained.py`.
 """
 
 import hashlib
@@ -33,12 +34,16 @@ class FeatureNetwork(nn.Module, ABC):
     Attributes:
         name: what results are stamped with.
         num_features: width of the features.
-        reads_labels: whether `predict` is offered.
+        resize: how images are brought to the size that the network wants, and scaled; stamped, too.
+        reads_labels: whether its classes are those of the data, so that `predict` is offered.
+        has_logits: whether it knows classes of any kind, so that `logits` is offered.
     """
 
     name: str
     num_features: int
+    resize: str = "none"
     reads_labels: bool = False
+    has_logits: bool = False
 
     @abstractmethod
     def prepare(self, data: Dataset, device: torch.device | str) -> None:
@@ -55,6 +60,10 @@ class FeatureNetwork(nn.Module, ABC):
             raise TypeError(f"{self.name} takes uint8 images, not {images.dtype}")
         with self._plain():
             return self.embed(images.to(self.device))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [N, classes] of features [N, num_features], where `has_logits` is true."""
+        raise NotImplementedError(f"{self.name} knows no classes")
 
     def predict(self, images: Tensor) -> Tensor:
         """Labels [N] (int64) read from uint8 images [N, C, H, W], where `reads_labels` is true."""
@@ -79,8 +88,8 @@ class FeatureNetwork(nn.Module, ABC):
             yield
 
     def stamp(self) -> dict[str, object]:
-        """What must be equal for two results to be comparable: `network` and `network_sha256`."""
-        return {"network": self.name, "network_sha256": self.checksum}
+        """What must be equal for two results to be comparable: `network`, `network_sha256` and `resize`."""
+        return {"network": self.name, "network_sha256": self.checksum, "resize": self.resize}
 
 
 class SmallClassifier(FeatureNetwork):
@@ -103,7 +112,7 @@ class SmallClassifier(FeatureNetwork):
 
     name = "small-classifier"
     num_features = 64
-    reads_labels = True
+    reads_labels = has_logits = True
     body: nn.Sequential
     head: nn.Sequential
     mean: Tensor
@@ -152,6 +161,10 @@ class SmallClassifier(FeatureNetwork):
 
     def embed(self, images: Tensor) -> Tensor:
         return (self.body(to_float(images)) - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        return self.head(features.to(self.device) * self.deviation + self.mean)
 
     def predict(self, images: Tensor, batch: int = 1000) -> Tensor:
         """Labels [N] (int64, on the CPU) that the classifier reads from uint8 images [N, C, H, W]."""
@@ -203,7 +216,8 @@ class SmallClassifier(FeatureNetwork):
                 for weight in layer.parameters():
                     weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
 
-        order = torch.randperm(len(data.images), generator=generator)
+        real = data.examples(0, len(data))
+        order = torch.randperm(len(real.images), generator=generator)
         train, held_out = order.tensor_split([round(0.8 * len(order))])
         steps = self.epochs * -(-len(train) // batch)
         self.requires_grad_(True)
@@ -211,21 +225,21 @@ class SmallClassifier(FeatureNetwork):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
         for _ in range(self.epochs):
             for chosen in train[torch.randperm(len(train), generator=generator)].split(batch):
-                images = _shifted(data.images[chosen], generator)
+                images = _shifted(real.images[chosen], generator)
                 with torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
                     logits = self.head(self.body(to_float(images.to(self.device))))
-                    loss = F.cross_entropy(logits, data.labels[chosen].to(self.device))
+                    loss = F.cross_entropy(logits, real.labels[chosen].to(self.device))
                     optimizer.zero_grad()
                     loss.backward()
                 optimizer.step()
                 schedule.step()
         self.requires_grad_(False)
 
-        features = torch.cat([self(part).double() for part in data.images.split(1000)])
+        features = torch.cat([self(part).double() for part in real.images.split(1000)])
         self.mean.copy_(features.mean(dim=0))
         self.deviation.copy_(features.std(dim=0).clamp(min=1e-6))
-        read = self.predict(data.images[held_out])
-        self.accuracy = (read == data.labels[held_out].cpu()).double().mean().item()
+        read = self.predict(real.images[held_out])
+        self.accuracy = (read == real.labels[held_out].cpu()).double().mean().item()
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:

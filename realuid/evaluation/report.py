@@ -1,17 +1,15 @@
 """The report of a run: one HTML file that needs nothing else, made from what lies in the run folder."""
 
-import base64
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from realuid.atomic import write_atomically
 from realuid.evaluation.charts import Series, line_chart, short
+from realuid.evaluation.history import curve, number, read_json, read_lines, read_text, split_name
+from realuid.evaluation.page import page, picture, save_text
 
 __all__ = ["write_report"]
 
@@ -20,34 +18,17 @@ FRAMES = 12  # student grids shown of those saved in time: evenly spaced, with t
 # Panels by what the names of their curves contain, the first match counts; any other curve gets a panel of its own.
 PANELS = {
     "frechet": "Fréchet distance to the real data",
+    "kid": "Kernel distance to the real data",
     "loss": "Losses",
     "grad": "Gradient norms",
     "gap": "Teacher–fake gap",
-    "agreement": "Label agreement",
+    "agreement": "Label agreement, share",
+    "psnr": "PSNR, dB",
     "per_s": "Speed, per second",
 }
-LEVELS = {
-    "teacher": "teacher_frechet",
-    "halves of the data": "halves_frechet",
-    "pixel Gaussian": "pixel_gaussian_frechet",
-}
+DISTANCES = ("frechet", "kid")
+LEVELS = {"teacher": "teacher_{}", "halves of the data": "halves_{}", "pixel Gaussian": "pixel_gaussian_{}"}
 COUNTERS = {"step", "images", "wall_s"}
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def write_report(folder: Path) -> Path:
@@ -59,7 +40,7 @@ def write_report(folder: Path) -> Path:
     of a run, and after any end of it.
     """
     folder = Path(folder)
-    summary = _read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json")
     name = folder.resolve().name
     body = [
         f"<h1>{escape(name)}</h1>{_status(folder)}",
@@ -69,10 +50,9 @@ def write_report(folder: Path) -> Path:
         _progress(folder / "samples"),
         _details(folder, summary),
     ]
-    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    page = PAGE.format(title=escape(name), style=style, body="\n".join(part for part in body if part))
+    text = page(name, "\n".join(part for part in body if part))
     path = folder / "report.html"
-    write_atomically(path, lambda file: file.write_text(page, encoding="utf-8"))
+    save_text(path, text)
     return path
 
 
@@ -94,14 +74,47 @@ def _rate(value: float) -> str:
     return _whole(value) if value >= 100 else short(value)
 
 
-# The table of results: key in summary.json, label, form, how to read it.
+def _decibels(value: float) -> str:
+    return f"{value:.2f} dB"
+
+
+# The figures of a model: name, label, form, how to read it. Whose they are stands before the name in summary.json.
+FIGURES: list[tuple[str, str, Callable[[float], str], str]] = [
+    ("frechet", "Fréchet", short, "to all real images; lower is better; falls with the number of images"),
+    ("kid", "Kernel distance", short, "to the real images; zero between equal distributions for any number of images"),
+    ("kid_error", "Its standard error", short, ""),
+    ("inception_score", "Inception score", short, "sharp and varied in the network's classes; higher is better"),
+    ("inception_score_spread", "Its spread", short, "over the parts"),
+    ("precision", "Precision", _percent, "of the samples lie on the data: quality"),
+    ("recall", "Recall", _percent, "of the data lie on the samples: variety"),
+    ("density", "Density", short, "samples around a real image; the data's own is 1"),
+    ("coverage", "Coverage", _percent, "of the real images have a sample near them: variety"),
+    ("memorised", "Memorised", _percent, "of the samples are copies of a training image"),
+    ("nearest_ratio", "Distance to the nearest real image", short, "of a new real image 1, of a copy 0"),
+    ("memorised_real", "Twins in the data", _percent, "real images that pass for copies of another"),
+    ("agreement", "Label agreement", _percent, "read by the feature network as the label asked for"),
+    ("psnr", "PSNR", _decibels, "to the real image that belongs to the source; higher is nearer"),
+    ("ssim", "SSIM", short, "to the real image that belongs to the source; higher is nearer"),
+    ("lpips", "LPIPS", short, "to the real image that belongs to the source; lower is nearer"),
+]
+OWNERS = [
+    ("student", "student"),
+    ("teacher", "teacher"),
+    ("source", "source images"),
+    ("halves", "halves of the data"),
+    ("pixel_gaussian", "pixel Gaussian"),
+]
+REMARKS = {
+    "halves": "between two random halves of the real images",
+    "pixel_gaussian": "the data's pixel mean and covariance, nothing else",
+    "teacher": "many steps",
+}
 ROWS: list[tuple[str, str, Callable[[float], str], str]] = [
-    ("student_frechet", "Fréchet, student", short, "one step, to all real images; lower is better"),
-    ("teacher_frechet", "Fréchet, teacher", short, "many steps"),
-    ("halves_frechet", "Fréchet, halves of the data", short, "between two random halves of the real images"),
-    ("pixel_gaussian_frechet", "Fréchet, pixel Gaussian", short, "the data's pixel mean and covariance, nothing else"),
-    ("student_agreement", "Label agreement, student", _percent, "read by the feature network as the label asked for"),
-    ("teacher_agreement", "Label agreement, teacher", _percent, "the same of the teacher"),
+    *(
+        (f"{owner}_{name}", f"{label}, {whose}", form, REMARKS.get(owner, note))
+        for name, label, form, note in FIGURES
+        for owner, whose in OWNERS
+    ),
     ("accuracy", "Accuracy of the feature network", _percent, "on real images held out from its training"),
     ("steps", "Steps", _whole, ""),
     ("images", "Images", _whole, "that the generator was trained on"),
@@ -110,33 +123,9 @@ ROWS: list[tuple[str, str, Callable[[float], str], str]] = [
 ]
 
 
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _object(text: str) -> dict[str, Any]:
-    """A JSON object, or an empty one if `text` is none: the last line of a killed run may be cut."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return _object(_read_text(path))
-
-
-def _number(value: object) -> float | None:
-    """`value` if it is a finite number."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
-
-
 def _status(folder: Path) -> str:
-    ended = _read_json(folder / "exit.json")
-    code, reason = _number(ended.get("code")), str(ended.get("reason") or "")
+    ended = read_json(folder / "exit.json")
+    code, reason = number(ended.get("code")), str(ended.get("reason") or "")
     if code is None:
         word, colour = "Not ended", ""
         reason = "the run goes on, or was killed before it could say why"
@@ -152,15 +141,9 @@ def _status(folder: Path) -> str:
     return f'<p class="status"><b class="{colour}">{escape(word)}</b> {escape(reason)}</p>'
 
 
-def _picture(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    text = escape(caption)
-    return f'<figure><figcaption>{text}</figcaption><img alt="{text}" src="data:image/png;base64,{data}"></figure>'
-
-
 def _comparison(samples: Path) -> str:
     named = {"Student, one step": samples / "student.png", "Teacher, many steps": samples / "teacher.png"}
-    pictures = [_picture(path, caption) for caption, path in named.items() if path.is_file()]
+    pictures = [picture(path, caption) for caption, path in named.items() if path.is_file()]
     if not pictures:
         return ""
     note = '<p class="note">The same noise and labels, place by place.</p>' if len(pictures) == 2 else ""
@@ -175,43 +158,44 @@ def _progress(samples: Path) -> str:
     count = min(FRAMES, len(found))
     shown = [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
     note = f' <span class="note">{count} of {len(found)}</span>' if count < len(found) else ""
-    pictures = "".join(_picture(path, f"step {step:,}") for step, path in shown)
+    pictures = "".join(picture(path, f"step {step:,}") for step, path in shown)
     return f'<h2>The student in time{note}</h2><div class="many">{pictures}</div>'
 
 
 def _table(summary: Mapping[str, Any]) -> str:
     """What was measured, and how to read it."""
-    stamped = (value["accuracy"] for value in summary.values() if isinstance(value, dict) and "accuracy" in value)
+    stamps = summary.get("stamps")
+    stamped = (s["accuracy"] for s in stamps.values() if "accuracy" in s) if isinstance(stamps, dict) else iter(())
     values = {"accuracy": next(stamped, None), **summary}  # the feature network's accuracy stands in the stamps
     lines = []
     for key, label, form, note in ROWS:
-        value = _number(values.get(key))
+        value = number(values.get(key))
         if value is not None:
             lines.append(f"<tr><th>{escape(label)}</th><td>{form(value)}</td><td>{escape(note)}</td></tr>")
+    best = summary.get("best")
+    if isinstance(best, dict) and (value := number(best.get("value"))) is not None:
+        what = f"at {best.get('images', 0):,} images, average {best.get('ema')}: checkpoints/best.pt"
+        note = f"by {str(best.get('figure')).replace('_', ' ')}; chosen among many, so a little too good"
+        lines.append(
+            f"<tr><th>Best during the run, {escape(what)}</th><td>{short(value)}</td><td>{escape(note)}</td></tr>"
+        )
     return f"<h2>Results</h2><table>{''.join(lines)}</table>" if lines else ""
 
 
 def _curves(path: Path, summary: Mapping[str, Any]) -> str:
-    # By images: a resumed run repeats the lines after its checkpoint, and the later line counts.
-    curves: dict[str, dict[float, float]] = {}
-    for line in _read_text(path).splitlines():
-        row = _object(line)
-        at = _number(row.get("images"))
-        for key, value in row.items():
-            number = _number(value)
-            if at is not None and number is not None and key not in COUNTERS:
-                curves.setdefault(key, {})[at] = number
-    series = [Series(key, sorted(points.items())) for key, points in curves.items()]
+    rows = read_lines(path)
+    names = dict.fromkeys(key for row in rows for key in row if key not in COUNTERS)
     panels: dict[str, list[Series]] = {title: [] for title in PANELS.values()}
-    for one in series:
-        own = one.name.replace("_", " ").capitalize()
-        title = next((title for word, title in PANELS.items() if word in one.name), own)
-        panels.setdefault(title, []).append(one)
-    levels = [(name, _number(summary.get(key))) for name, key in LEVELS.items()]
-    known = [(name, level) for name, level in levels if level is not None]
+    for name in names:
+        points = curve(rows, name)
+        if points:
+            panels.setdefault(_panel(name), []).append(Series(name, points))
     charts = []
     for title, members in panels.items():
-        if title == PANELS["frechet"]:  # the end of the curve is what matters: logarithmic from one decade on
+        figure = next((word for word in DISTANCES if PANELS[word] == title), None)
+        if figure:  # the end of the curve is what matters: logarithmic from one decade on
+            levels = [(whose, number(summary.get(key.format(figure)))) for whose, key in LEVELS.items()]
+            known = [(whose, level) for whose, level in levels if level is not None]
             charts.append(line_chart(title, members, references=known, decades=1))
         else:
             charts.append(line_chart(title, members, from_zero=title == PANELS["per_s"]))
@@ -219,9 +203,17 @@ def _curves(path: Path, summary: Mapping[str, Any]) -> str:
     return f'<h2>Training</h2><div class="two">{drawn}</div>' if drawn else ""
 
 
+def _panel(name: str) -> str:
+    """The title of the panel that a curve is drawn in: figures of fewer images are not drawn beside others."""
+    figure, count, _ = split_name(name)
+    title = next((title for word, title in PANELS.items() if word in figure), None)
+    title = title or figure.replace("_", " ").capitalize()
+    return title if count is None else f"{title}, of {count:,} images"
+
+
 def _details(folder: Path, summary: Mapping[str, Any]) -> str:
     texts = {
-        "Configuration (config.gin)": _read_text(folder / "config.gin"),
+        "Configuration (config.gin)": read_text(folder / "config.gin"),
         "All results and their stamps (summary.json)": json.dumps(summary, indent=2, ensure_ascii=False)
         if summary
         else "",

@@ -3,64 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from realuid.checkpoints import checksum, load_network
+from realuid.adversarial import Adversary
+from realuid.checkpoints import checksum
+from realuid.data.dataset import Batch
 from realuid.data.pixels import to_float
 from realuid.errors import CheckpointError
+from realuid.foreign.loading import load_weights
+from realuid.foreign.scaling import check_scaling
 from realuid.losses import DistillationLoss, Terms, gap
-from realuid.matching import MatchingModel, PosteriorMean
-from realuid.students import OneStep
+from realuid.matching import MatchingModel, PosteriorMean, matching_model_of
+from realuid.samplers import FreshNoise
+from realuid.students import Student
 from realuid.teachers import Teacher
-from realuid.time_samplers import TimeSampler, Weight
+from realuid.time_samplers import TimeSampler
 from realuid.training.ema import EMA
-from realuid.training.initialisation import initialise
+from realuid.training.initialisation import initialise, start_from
 from realuid.training.optimizers import Adam
-from realuid.training.procedure import Context, Generator, PathDraws, Procedure, draw_path
+from realuid.training.points import Points, place, predict
+from realuid.training.procedure import (
+    Context,
+    Generator,
+    Procedure,
+    check_groups,
+    draw_path,
+    empty_batch,
+    source_images,
+)
+from realuid.weights import Weight
 
 __all__ = ["Distillation"]
 
 
 @dataclass(frozen=True)
-class Points:
-    """A batch of generated or real samples seen on the path."""
+class Drawn:
+    """What one update starts from."""
 
-    x_t: Tensor
-    t: Tensor
+    x0: Tensor
+    """Sources of the generated samples."""
     labels: Tensor
-    target: Tensor
-    """The sampled target c."""
-    weight: Tensor
-
-    def terms(self, fake: Tensor, teacher: Tensor | None = None) -> Terms:
-        return Terms(fake=fake, target=self.target, weight=self.weight, teacher=teacher)
+    beside: Tensor | None
+    """Sources that generated samples are paired with, where they are images; None for fresh Gaussian noise."""
+    real: tuple[Tensor, Tensor] | None
+    """Real images in [-1, 1] and their labels, if there are any."""
 
 
 class Distillation(Procedure):
     """Distils a teacher into a one-step student. One step is `fake_steps` updates of the fake network and then one of
     the generator; it counts as one batch of images.
 
-    Generated samples are paired with fresh source samples by the teacher's own coupling. Real samples share times and
-    noise with the first generated ones of their lane.
+    Generated samples are paired with source samples by the teacher's own coupling. Real samples share times and noise
+    with the first generated ones of their lane.
 
     Args:
         teacher: the frozen f*.
-        student: the generator.
+        student: the generator; its own path only says how it starts.
         fake: the network f that learns the generator's own function; same path as the teacher, any target.
         loss: the min-max objective, written in a target of its own.
         time_sampler: law of the times, shared by the generated and the real part.
         weight: w(t), shared likewise.
+        generator_time_sampler: law of the times in the generator's step, if it is another (SiD, DMD2).
+        generator_weight: w(t) there, if it is another.
+        adversary: a GAN head on the fake network, the baseline that needs no beta != alpha; None for none.
         student_optimizer: of the generator.
         fake_optimizer: of the fake network.
         ema: averages of the generator's weights.
         fake_steps: K, updates of the fake network for one of the generator; below 3 tends to be unstable.
         real_batch: real samples in one fake step, at most the batch. Either part is averaged over its own count, so
             that the loss is unbiased for any number; it is ignored by losses that use no real data.
-        student_init: where the student starts: `teacher`, `random`, or a checkpoint's path or URL.
+        student_init: where the student starts: `teacher`, `random`, or a checkpoint's path or URL; another project's is
+            read as `Teacher.format` and `Teacher.known` say.
+        student_init_ema: which average of that checkpoint to take; None for its first.
         fake_init: where the fake network starts: `random` (from scratch), `teacher` (fine-tuning), or a checkpoint.
 
     Raises:
@@ -68,14 +86,14 @@ class Distillation(Procedure):
         UndeterminedError: if teacher or fake do not determine the loss's target where times are drawn.
     """
 
-    trained = ("student", "fake")
+    trained = ("student", "fake", "head")
 
     def __init__(
         self,
         *,
         teacher: Teacher,
-        student: OneStep,
-        fake: MatchingModel,
+        student: Student,
+        fake: PosteriorMean,
         loss: DistillationLoss,
         time_sampler: TimeSampler,
         weight: Weight,
@@ -85,42 +103,81 @@ class Distillation(Procedure):
         fake_steps: int = 5,
         real_batch: int,
         student_init: str = "teacher",
+        student_init_ema: str | None = None,
         fake_init: str = "random",
+        generator_time_sampler: TimeSampler | None = None,
+        generator_weight: Weight | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
         if fake_steps < 1 or real_batch < 1:
             raise ValueError(f"fake_steps and real_batch must be at least 1, got {fake_steps} and {real_batch}")
         self.teacher, self.student, self.fake, self.loss = teacher, student, fake, loss
-        self.sampler = teacher.sampler
+        self.sampler, self.coupling, self.decoder = teacher.sampler, teacher.model.coupling, teacher.decoder
         self.time_sampler, self.weight = time_sampler, weight
+        self.generator_time_sampler = generator_time_sampler or time_sampler
+        self.generator_weight = generator_weight or weight
         self.student_optimizer, self.fake_optimizer, self.ema = student_optimizer, fake_optimizer, ema
         self.fake_steps, self.real_batch = fake_steps, real_batch
-        self.student_init, self.fake_init = student_init, fake_init
-        times = time_sampler.span(teacher.model.interpolant)
-        for role, model in (("teacher", teacher.model), ("student", student.model), ("fake", fake)):
-            _check_same_path(teacher.model, model, role)
-            model.check(loss.target, times)
+        self.student_init, self.fake_init, self.student_init_ema = student_init, fake_init, student_init_ema
+        path = teacher.model.interpolant
+        for model in (teacher.model, fake):
+            if (matching := matching_model_of(model)) is not None:
+                matching.check_network()
+        for law, w in ((time_sampler, weight), (self.generator_time_sampler, self.generator_weight)):
+            times = law.span(path)
+            w.check(path.at(times))
+            for model in (teacher.model, fake):
+                model.check(loss.target, times)
+        _check_same_path(teacher.model, fake)
+        self.adversary = adversary
+        if adversary is not None:
+            adversary.time_sampler.span(path)
+            if not (isinstance(fake, MatchingModel) and hasattr(fake.network, "encode")):
+                raise ValueError("an adversary reads the fake's middle features: a MatchingModel of a UNet is needed")
+        if student.model.coupling.source != self.coupling.source:
+            raise ValueError(
+                f"the student starts from a {student.model.coupling.source} source, the teacher's coupling has a "
+                f"{self.coupling.source} source"
+            )
         self.sampler.times(teacher.model)  # refuses a sampler that prediction or path do not allow
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "fake": self.fake, "teacher": self.teacher.model}
+        head = {} if self.adversary is None else {"head": self.adversary.head}
+        return {"student": self.student, "fake": self.fake, **head, "teacher": self.teacher.model}
 
     def start(self, context: Context) -> None:
-        self._check_real_batch(context)
+        self._check_batches(context)
         self.teacher.load()
-        for role, model, source in (
-            ("student", self.student.model, self.student_init),
-            ("fake", self.fake, self.fake_init),
+        if self.teacher.foreign is not None:
+            check_scaling(self.teacher.foreign, context.data, str(self.teacher.checkpoint))
+        for role, source, posterior in (
+            ("student", self.student_init, self.student.model),
+            ("fake", self.fake_init, self.fake),
         ):
+            model = matching_model_of(posterior)
+            if model is None:
+                raise ValueError(f"the {role} is a closed form: it has nothing to train")
             if source == "random":
                 initialise(model, context.randomness.seed, role)
             elif source == "teacher":
-                self._start_from_teacher(model)
+                start_from(model, self.teacher.model)
             else:
-                load_network(model.network, source)
+                ema = self.student_init_ema if role == "student" else None
+                load_weights(posterior, source, ema=ema, format=self.teacher.format, known=self.teacher.known)
+        if self.adversary is not None:
+            initialise(self.adversary.head, context.randomness.seed, "head")
         self.to(context)
         self.student_optimizer.attach(self.student.parameters())
-        self.fake_optimizer.attach(self.fake.parameters())
+        self.fake_optimizer.attach(p for network in self._rivals() for p in network.parameters())
         self.ema.attach(self.student)
+
+    def _rivals(self) -> list[nn.Module]:
+        """The networks of the fake step."""
+        return [self.fake] if self.adversary is None else [self.fake, self.adversary.head]
+
+    def _train_rivals(self, training: bool) -> None:
+        for network in self._rivals():
+            network.train(training).requires_grad_(training)
 
     def to(self, context: Context) -> None:
         """Puts the networks on the context's device; the rest of `start` needs weights, this does not."""
@@ -131,138 +188,178 @@ class Distillation(Procedure):
         lanes = torch.arange(context.batch, device=context.device).view(context.randomness.lanes, -1)
         self._real_rows = lanes[:, : self.real_batch // context.randomness.lanes].flatten()
 
-    def _check_real_batch(self, context: Context) -> None:
-        if self.real_batch > context.batch or self.real_batch % context.randomness.lanes:
+    def _check_batches(self, context: Context) -> None:
+        if self.real_batch > context.batch:
             raise ValueError(
-                f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch} and divide "
-                f"into its {context.randomness.lanes} lanes"
+                f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch}"
             )
+        check_groups(context, self.coupling, batch=context.batch, real_batch=self.real_batch)
+        if self._exchanges and context.batch < 2 * context.randomness.lanes:
+            raise ValueError("unpaired source images are exchanged within a lane: it must hold two samples or more")
 
-    def _start_from_teacher(self, model: MatchingModel) -> None:
-        teacher = self.teacher.model
-        if not isinstance(teacher, MatchingModel):
-            raise ValueError("an exact teacher has no weights to start from: bind student_init and fake_init to random")
-        if model.target != teacher.target:
-            raise ValueError(f"cannot start from the teacher: it predicts {teacher.target}, this model {model.target}")
-        try:
-            model.network.load_state_dict(teacher.network.state_dict())
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise ValueError(f"cannot start from the teacher, whose network differs: {reason}") from None
+    @property
+    def _exchanges(self) -> bool:
+        """Whether generated samples meet source images other than those they were made from."""
+        return not (self.coupling.gaussian_source or self.coupling.keeps_source)
 
     def step(self, index: int) -> dict[str, Tensor]:
         batch, substeps = self.context.batch, self.fake_steps + 1
         metrics: dict[str, Tensor] = {}
-        self.fake.train().requires_grad_(True)
+        self._train_rivals(True)
         for k in range(self.fake_steps):
-            loss = self._fake_loss(index * substeps + k, self._real(index * self.fake_steps + k))
+            substep = index * substeps + k
+            loss = self._fake_loss(substep, self._draw(substep, index * self.fake_steps + k))
             loss.backward()
             metrics["fake_grad_norm"] = self.fake_optimizer.step(index * batch)
         metrics["fake_loss"] = loss.detach()
 
-        self.fake.eval().requires_grad_(False)
-        terms = self._generator_terms(index * substeps + self.fake_steps)
-        loss = self.loss.generator_loss(terms)
+        self._train_rivals(False)
+        substep = index * substeps + self.fake_steps
+        loss, terms = self._generator_loss(substep, self._draw(substep))
         loss.backward()
         metrics["generator_grad_norm"] = self.student_optimizer.step(index * batch)
         self.ema.update()
         return metrics | {"generator_loss": loss.detach(), "gap": gap(terms)}
 
-    def _real(self, fake_step: int) -> tuple[Tensor, Tensor] | None:
-        """The real images of a fake step in [-1, 1] and their labels, if the loss uses any."""
-        if not self.loss.uses_real_data:
-            return None
-        images, labels = self.context.data.batch(fake_step * self.real_batch, self.real_batch)
-        return to_float(images), labels
+    def _draw(self, substep: int, fake_step: int | None = None) -> Drawn:
+        """What an update starts from; a fake step has a number of its own and may use real images."""
+        context, randomness = self.context, self.context.randomness
+        if self.coupling.gaussian_source:
+            labels = randomness.labels("label", substep, context.batch, context.frequencies)
+            x0 = randomness.normal("generator", substep, context.batch, context.shape)
+            real = None
+            if fake_step is not None and self.uses_real_data:
+                batch = context.data.batch(fake_step * self.real_batch, self.real_batch)
+                real = to_float(batch.images), batch.labels
+            return Drawn(x0, labels, None, real)
+        batch = context.data.batch(substep * context.batch, context.batch)
+        return self._drawn_from(batch, fake_step is not None and self.uses_real_data)
 
-    def _generate(self, step: int) -> tuple[Tensor, Tensor]:
-        """Generated samples x1 and their labels, which follow the data's frequencies."""
-        randomness, batch = self.context.randomness, self.context.batch
-        labels = randomness.labels("label", step, batch, self.context.frequencies)
-        x0 = randomness.normal("generator", step, batch, self.context.shape)
-        return self.student(x0, labels), labels
+    def _drawn_from(self, batch: Batch, wants_real: bool) -> Drawn:
+        """Sources and their labels come with the data, and so do the real images beside them."""
+        x0, rows = source_images(batch), self._real_rows
+        real = (to_float(batch.images[rows]), batch.labels[rows]) if wants_real else None
+        return Drawn(x0, batch.labels, self._others(x0) if self._exchanges else x0, real)
 
-    def _points(self, x1: Tensor, labels: Tensor, draws: PathDraws) -> Points:
-        interpolant = self.teacher.model.interpolant
-        x0, x1 = self.teacher.model.coupling.pair(draws.x0, x1)
-        k = interpolant.at(draws.t)
-        return Points(
-            x_t=interpolant.draw(k, x0, x1, draws.z),
-            t=draws.t,
-            labels=labels,
-            target=self.loss.target.sample(k, x0, x1, draws.z),
-            weight=self.weight(draws.t),
-        )
+    def _others(self, x0: Tensor) -> Tensor:
+        """Every sample's neighbour's source, within its lane: independent of the sample's own."""
+        lanes = self.context.randomness.lanes
+        return x0.view(lanes, -1, *x0.shape[1:]).roll(1, dims=1).view_as(x0)
 
-    def _predict(self, model: PosteriorMean, points: list[Points]) -> list[Tensor]:
-        """The model's prediction for every batch of points, in one forward pass."""
-        prediction = model.predict(
-            torch.cat([p.x_t for p in points]),
-            torch.cat([p.t for p in points]),
-            torch.cat([p.labels for p in points]),
-            self.loss.target,
-        )
-        return list(prediction.split([len(p.t) for p in points]))
+    def _generate(self, substep: int, drawn: Drawn) -> Tensor:
+        """Generated samples x1."""
+        randomness, context = self.context.randomness, self.context
 
-    def _fake_loss(self, step: int, real: tuple[Tensor, Tensor] | None) -> Tensor:
-        draws = draw_path(self.context, self.teacher.model.interpolant, self.time_sampler, step)
+        def noise(k: int) -> Tensor:
+            return randomness.normal(f"student {k}", substep, context.batch, context.shape)
+
+        return self.student(drawn.x0, drawn.labels, noise)
+
+    @property
+    def uses_real_data(self) -> bool:
+        return self.loss.uses_real_data or self.adversary is not None
+
+    def _fake_loss(self, substep: int, drawn: Drawn) -> Tensor:
+        teacher, target = self.teacher.model, self.loss.target
         with torch.no_grad():
-            points = [self._points(*self._generate(step), draws)]
-            if real is not None:
-                points.append(self._points(*real, draws.take(self._real_rows)))
-            needs_teacher = self.loss.fake_step_needs_teacher
-            teacher = self._predict(self.teacher.model, points) if needs_teacher else [None] * len(points)
-        fake = self._predict(self.fake, points)
-        generated, *rest = [p.terms(f, f_star) for p, f, f_star in zip(points, fake, teacher, strict=True)]
-        return self.loss.fake_loss(generated, rest[0] if rest else None)
+            x1 = self._generate(substep, drawn)
+            points = self._place(substep, drawn, x1, self.time_sampler, self.weight)
+            if not self.loss.uses_real_data:
+                del points[1:]
+            f_star = predict(teacher, points, target) if self.loss.fake_step_needs_teacher else [None] * len(points)
+        fake = predict(self.fake, points, target)
+        generated, *rest = [p.terms(f, f_teacher) for p, f, f_teacher in zip(points, fake, f_star, strict=True)]
+        loss = self.loss.fake_loss(generated, rest[0] if rest else None)
+        if self.adversary is None:
+            return loss
+        generated_logits, real_logits = self._logits(substep, drawn, x1)
+        return loss + self.adversary.fake_loss(generated_logits, real_logits)
 
-    def _generator_terms(self, step: int) -> Terms:
-        draws = draw_path(self.context, self.teacher.model.interpolant, self.time_sampler, step)
-        points = self._points(*self._generate(step), draws)
-        (teacher,), (fake,) = self._predict(self.teacher.model, [points]), self._predict(self.fake, [points])
-        return points.terms(fake, teacher)
+    def _generator_loss(self, substep: int, drawn: Drawn) -> tuple[Tensor, Terms]:
+        x1, target = self._generate(substep, drawn), self.loss.target
+        points = self._place(substep, drawn, x1, self.generator_time_sampler, self.generator_weight)
+        with torch.set_grad_enabled(self.loss.differentiates_networks):
+            (f_star,), (fake,) = predict(self.teacher.model, points, target), predict(self.fake, points, target)
+        terms = points[0].terms(fake, f_star)
+        loss = self.loss.generator_loss(terms)
+        if self.adversary is not None:
+            (logits,) = self._logits(substep, drawn, x1)
+            loss = loss + self.adversary.generator_loss(logits)
+        return loss, terms
+
+    def _place(
+        self, substep: int, drawn: Drawn, x1: Tensor, law: TimeSampler, weight: Weight, purpose: str = ""
+    ) -> list[Points]:
+        """Generated samples x1 on the path and, if some were drawn, real ones at the same times with the same noise."""
+        teacher, target, rows = self.teacher.model, self.loss.target, self._real_rows
+        draws = draw_path(self.context, teacher.interpolant, law, substep, drawn.beside, purpose)
+        points = [place(teacher, target, weight, x1, drawn.labels, draws)]
+        if drawn.real is not None:
+            same = draws.take(rows)
+            if drawn.beside is not None:
+                same = replace(same, x0=drawn.x0[rows])
+            points.append(place(teacher, target, weight, *drawn.real, same))
+        return points
+
+    def _logits(self, substep: int, drawn: Drawn, x1: Tensor) -> list[Tensor]:
+        """What the adversary's head says of generated samples x1 and, if some were drawn, of real ones."""
+        assert self.adversary is not None
+        assert isinstance(self.fake, MatchingModel)
+        points = self._place(substep, drawn, x1, self.adversary.time_sampler, self.weight, "adversary ")
+        return [self.adversary.head(self.fake.encode(p.x_t, p.t, p.labels, p.x0)) for p in points]
 
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
         student = self.ema.averaged(ema)
 
         @torch.no_grad()
-        def one_step(x0: Tensor, labels: Tensor) -> Tensor:
-            return student(x0, labels)
+        def generate(x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+            return student(x0, labels, noise)
 
         return {
-            "student": one_step,
-            "teacher": lambda x0, labels: self.sampler(self.teacher.model, x0, labels),
+            "student": generate,
+            "teacher": lambda x0, labels, noise: self.sampler(self.teacher.model, x0, labels, noise),
         }
 
     def sampling(self, role: str) -> dict[str, str | None]:
         if role == "teacher":
             return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": checksum(self.teacher.model)}
         weights = checksum(self.ema.averaged())
-        return {"sampler": type(self.student).__name__, "ema": self.ema.names[0], "weights": weights}
+        return {"sampler": self.student.name, "ema": self.ema.names[0], "weights": weights}
 
     def known(self, role: str) -> dict[str, Any]:
         return (self.teacher.summary or {}) if role == "teacher" else {}
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
+        def drawn(wants_real: bool) -> Drawn:
+            if not self.coupling.gaussian_source:
+                return self._drawn_from(empty_batch(context, context.batch), wants_real)
+            made, real = empty_batch(context, context.batch), empty_batch(context, self.real_batch)
+            return Drawn(
+                to_float(made.images), made.labels, None, (to_float(real.images), real.labels) if wants_real else None
+            )
+
         def fake_step() -> Tensor:
-            self.fake.requires_grad_(True)
-            images = torch.zeros((self.real_batch, *context.shape), device=context.device)
-            labels = torch.zeros(self.real_batch, dtype=torch.int64, device=context.device)
-            return self._fake_loss(0, (images, labels) if self.loss.uses_real_data else None)
+            self._train_rivals(True)
+            return self._fake_loss(0, drawn(self.uses_real_data))
 
         def generator_step() -> Tensor:
-            self.fake.requires_grad_(False)
-            return self.loss.generator_loss(self._generator_terms(0))
+            self._train_rivals(False)
+            return self._generator_loss(0, drawn(False))[0]
 
-        self._check_real_batch(context)
+        self._check_batches(context)
         self.to(context)
         return {"fake": (self.fake_steps, fake_step), "generator": (1, generator_step)}
+
+    def images_read(self, batch: int) -> int:
+        if not self.coupling.gaussian_source:
+            return (self.fake_steps + 1) * batch
+        return self.fake_steps * self.real_batch if self.uses_real_data else 0
 
     def state_dict(self) -> dict:
         return {
             "teacher": checksum(self.teacher.model),
             "student": self.student.state_dict(),
-            "fake": self.fake.state_dict(),
+            "fake": [network.state_dict() for network in self._rivals()],
             "student_optimizer": self.student_optimizer.state_dict(),
             "fake_optimizer": self.fake_optimizer.state_dict(),
         }
@@ -271,17 +368,20 @@ class Distillation(Procedure):
         if state["teacher"] != checksum(self.teacher.model):
             raise CheckpointError("the run was begun with another teacher: choose another --out, or --fresh")
         self.student.load_state_dict(state["student"])
-        self.fake.load_state_dict(state["fake"])
+        for network, weights in zip(self._rivals(), state["fake"], strict=True):
+            network.load_state_dict(weights)
         self.student_optimizer.load_state_dict(state["student_optimizer"])
         self.fake_optimizer.load_state_dict(state["fake_optimizer"])
 
 
-def _check_same_path(teacher: PosteriorMean, model: PosteriorMean, role: str) -> None:
-    """Teacher, student and fake must speak of the same x_t."""
-    mine, theirs = teacher.interpolant, model.interpolant
+def _check_same_path(teacher: PosteriorMean, fake: PosteriorMean) -> None:
+    """Teacher and fake must speak of the same x_t, and know the same."""
+    mine, theirs = teacher.interpolant, fake.interpolant
+    if teacher.conditioned != fake.conditioned:
+        raise ValueError("teacher and fake must both be conditioned on x0, or neither")
     if (mine.t_source, mine.t_data) == (theirs.t_source, theirs.t_data):
         times = mine.time(torch.linspace(0, 1, 9, dtype=torch.float64))
         k, j = mine.at(times), theirs.at(times)
         if all(torch.allclose(x, y) for x, y in ((k.a, j.a), (k.b, j.b), (k.g_squared, j.g_squared))):
             return
-    raise ValueError(f"the {role} is on {type(theirs).__name__}, the teacher on another path ({type(mine).__name__})")
+    raise ValueError(f"the fake is on {type(theirs).__name__}, the teacher on another path ({type(mine).__name__})")

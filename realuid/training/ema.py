@@ -63,14 +63,25 @@ class EMA:
         return module
 
     def state_dict(self) -> dict:
-        """Number of updates, and for every average its weights by parameter name."""
+        """Number of updates, and for every average its weights by name: averages of parameters, and buffers as they are
+        (random frequencies of a time embedding, for instance)."""
         names = [n for n, _ in self.module.named_parameters()]
-        sets = {name: dict(zip(names, weights, strict=True)) for name, weights in self.weights.items()}
+        sets = {name: dict(zip(names, weights, strict=True)) | self._buffers for name, weights in self.weights.items()}
         return {"updates": self.updates, "weights": sets}
+
+    @property
+    def _buffers(self) -> dict[str, Tensor]:
+        """The module's buffers that belong to its state."""
+        parameters = {name for name, _ in self.module.named_parameters()}
+        return {name: value for name, value in self.module.state_dict().items() if name not in parameters}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         """Restores `state_dict`; the decays must be the same."""
         self.updates = state["updates"]
+        names = [n for n, _ in self.module.named_parameters()]
         for name, weights in self.weights.items():
-            torch._foreach_copy_(weights, list(state["weights"][name].values()))
+            saved = state["weights"][name]
+            torch._foreach_copy_(weights, [saved[n] for n in names])
+            for buffer, value in self._buffers.items():
+                value.copy_(saved[buffer])

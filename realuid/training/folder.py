@@ -1,6 +1,6 @@
 """The run folder: the files of a run, where they lie, and how they survive an interruption.
 
-config.gin  metrics.jsonl  samples/  checkpoints/  summary.json  exit.json  report.html
+config.gin  metrics.jsonl  samples/  checkpoints/  best.json  summary.json  exit.json  report.html
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def best(self) -> Path:
+        """What the best checkpoint by the evaluator's first metric is, and its stamp; the file is `best_checkpoint`."""
+        return self.path / "best.json"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
     def exit(self) -> Path:
         return self.path / "exit.json"
 
@@ -87,9 +96,18 @@ class RunFolder:
         for old in self.checkpoint_steps()[:-keep]:
             self.checkpoint(old).unlink()
 
+    def save_best(self, state: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Writes the best checkpoint, then what it is: after a crash in between, the next one is better than what
+        best.json says, and is kept."""
+        self.best_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.save(str(self.best_checkpoint), state)
+        self.write_json(self.best, entry)
+
     def begin(self, config: str) -> None:
         """Makes the folder that of a run at work: its config, and no word of how it ended."""
         self.write_text(self.config, config)
+        if not self.checkpoint_steps():  # a run from the start owes nothing to one that did not come so far
+            self.best.unlink(missing_ok=True)
         self.exit.unlink(missing_ok=True)
         self.summary.unlink(missing_ok=True)
 

@@ -10,15 +10,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from realuid.data.dataset import Dataset
+from realuid.couplings import Coupling
+from realuid.data.dataset import Batch, Dataset
+from realuid.data.pixels import to_float
+from realuid.decoders import Decoder
 from realuid.interpolants import Interpolant
-from realuid.samplers import Sampler
+from realuid.samplers import FreshNoise, Sampler
 from realuid.time_samplers import TimeSampler
 from realuid.training.ema import EMA
 from realuid.training.randomness import Randomness
 
-Generator = Callable[[Tensor, Tensor], Tensor]
-"""From source samples `[B, C, H, W]` and labels `[B]` to images `[B, C, H, W]` in about [-1, 1]."""
+Generator = Callable[[Tensor, Tensor, FreshNoise], Tensor]
+"""From source samples `[B, C, H, W]`, labels `[B]` and fresh noise to images `[B, C, H, W]` in about [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,15 @@ class Context:
 class Procedure(ABC):
     """One way of training: a teacher's regression, or a distillation."""
 
+    coupling: Coupling
+    """How source and data are paired; says where x0 comes from."""
     sampler: Sampler
     """The teacher's, in many steps."""
     ema: EMA
     """Averages of the network that the procedure is about; what is evaluated and exported."""
 
+    decoder: Decoder | None = None
+    """Turns samples into pictures, where they are latents."""
     trained: ClassVar[tuple[str, ...]]
     """Roles of the networks that are trained; the others are frozen."""
 
@@ -86,6 +93,10 @@ class Procedure(ABC):
         """The kinds of forward-and-backward passes in one step, for the dry run's arithmetic: how many of each, and a
         function that computes its loss on the context's device without reading data."""
 
+    def images_read(self, batch: int) -> int:
+        """Images of the data set that a step reads."""
+        return batch
+
     @abstractmethod
     def state_dict(self) -> dict:
         """Everything but the averages that the next step depends on."""
@@ -107,11 +118,54 @@ class PathDraws:
         return PathDraws(self.x0[rows], None if self.z is None else self.z[rows], self.t[rows])
 
 
-def draw_path(context: Context, interpolant: Interpolant, time_sampler: TimeSampler, step: int) -> PathDraws:
-    """Draws source samples, latent noise (where the path has it) and times for one batch."""
+def draw_path(
+    context: Context,
+    interpolant: Interpolant,
+    time_sampler: TimeSampler,
+    step: int,
+    x0: Tensor | None = None,
+    purpose: str = "",
+) -> PathDraws:
+    """Draws latent noise (where the path has it), times and, if x0 is not given, a Gaussian source for one batch;
+    draws of another `purpose` are independent."""
     randomness, count, shape = context.randomness, context.batch, context.shape
     return PathDraws(
-        x0=randomness.normal("source", step, count, shape),
-        z=randomness.normal("latent", step, count, shape) if interpolant.needs_latent else None,
-        t=time_sampler.quantile(randomness.uniform("time", step, count), interpolant),
+        x0=randomness.normal(f"{purpose}source", step, count, shape) if x0 is None else x0,
+        z=randomness.normal(f"{purpose}latent", step, count, shape) if interpolant.needs_latent else None,
+        t=time_sampler.quantile(randomness.uniform(f"{purpose}time", step, count), interpolant),
     )
+
+
+def source_images(batch: Batch) -> Tensor:
+    """The batch's source images in [-1, 1], `[B, C, H, W]`.
+
+    Raises:
+        ValueError: if the data set gives none.
+    """
+    if batch.sources is None:
+        raise ValueError(
+            "the coupling takes its source from the data, but Trainer.data gives no source images: "
+            "bind @Degraded(), @Unpaired() or a set of pairs"
+        )
+    return to_float(batch.sources)
+
+
+def check_groups(context: Context, coupling: Coupling, **batches: int) -> None:
+    """Makes sure that each lane's share of these batches divides into the coupling's groups.
+
+    Raises:
+        ValueError: naming the batch that does not.
+    """
+    for name, count in batches.items():
+        share, rest = divmod(count, context.randomness.lanes)
+        if rest or share % coupling.size:
+            raise ValueError(
+                f"{name} = {count} must divide into {context.randomness.lanes} lanes"
+                + (f" of whole groups of {coupling.size} ({type(coupling).__name__}.size)" if coupling.size > 1 else "")
+            )
+
+
+def empty_batch(context: Context, count: int) -> Batch:
+    """A batch of the right shapes, for counting costs."""
+    images = torch.zeros((count, *context.shape), dtype=torch.uint8, device=context.device)
+    return Batch(images, torch.zeros(count, dtype=torch.int64, device=context.device), images)

@@ -8,14 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from realuid.checkpoints import checksum
+from realuid.data.dataset import Batch
 from realuid.data.pixels import to_float
 from realuid.matching import MatchingModel, regression_loss
 from realuid.samplers import Sampler
-from realuid.time_samplers import TimeSampler, Weight
+from realuid.time_samplers import TimeSampler
 from realuid.training.ema import EMA
 from realuid.training.initialisation import initialise
 from realuid.training.optimizers import Adam
-from realuid.training.procedure import Context, Generator, Procedure, draw_path
+from realuid.training.procedure import (
+    Context,
+    Generator,
+    Procedure,
+    check_groups,
+    draw_path,
+    empty_batch,
+    source_images,
+)
+from realuid.weights import Weight
 
 __all__ = ["TeacherTraining"]
 
@@ -30,9 +40,12 @@ class TeacherTraining(Procedure):
         weight: w(t).
         optimizer: of the model.
         ema: averages of the model's weights.
+        label_dropout: share of the labels replaced by `classes`, the label that means none, for classifier-free
+            guidance (`GuidedModel`); the network needs that label (`UNet.null_label`).
 
     Raises:
-        ValueError: if times or sampler do not fit the path, or the prediction does not determine the velocity.
+        ValueError: if times or sampler do not fit the path, the prediction does not determine what the sampler needs,
+            or `label_dropout` leaves [0, 1).
     """
 
     trained = ("teacher",)
@@ -46,41 +59,61 @@ class TeacherTraining(Procedure):
         weight: Weight,
         optimizer: Adam,
         ema: EMA,
+        label_dropout: float = 0.0,
     ) -> None:
-        self.model, self.sampler = model, sampler
+        if not 0 <= label_dropout < 1:
+            raise ValueError(f"label_dropout must lie in [0, 1), got {label_dropout}")
+        self.model, self.sampler, self.coupling = model, sampler, model.coupling
+        self.label_dropout = label_dropout
         self.time_sampler, self.weight = time_sampler, weight
         self.optimizer, self.ema = optimizer, ema
-        time_sampler.span(model.interpolant)  # refuses times outside the path
+        model.check_network()
+        k = model.interpolant.at(time_sampler.span(model.interpolant))  # refuses times outside the path
+        weight.check(k)
+        model.preconditioning.check(k, model.target)
         sampler.times(model)  # and a sampler that the prediction or the path does not allow
 
     def networks(self) -> dict[str, nn.Module]:
         return {"teacher": self.model}
 
     def start(self, context: Context) -> None:
+        self._check_batch(context)
         self.context = context
         initialise(self.model, context.randomness.seed, "teacher")
         self.model.to(context.device).train()
         self.optimizer.attach(self.model.parameters())
         self.ema.attach(self.model)
 
+    def _check_batch(self, context: Context) -> None:
+        check_groups(context, self.coupling, batch=context.batch)
+        if self.label_dropout and not (context.data.classes and getattr(self.model.network, "null_label", True)):
+            raise ValueError(
+                "TeacherTraining.label_dropout needs classes, and a network with a label that means none: bind "
+                f"{type(self.model.network).__name__}.null_label = True"
+            )
+
     def step(self, index: int) -> dict[str, Tensor]:
         batch = self.context.batch
-        images, labels = self.context.data.batch(index * batch, batch)
-        loss = self._loss(self.context, index, to_float(images), labels)
+        loss = self._loss(self.context, index, self.context.data.batch(index * batch, batch))
         loss.backward()
         norm = self.optimizer.step(index * batch)
         self.ema.update()
         return {"teacher_loss": loss.detach(), "teacher_grad_norm": norm}
 
-    def _loss(self, context: Context, index: int, x1: Tensor, labels: Tensor) -> Tensor:
-        draws = draw_path(context, self.model.interpolant, self.time_sampler, index)
-        x0, x1 = self.model.coupling.pair(draws.x0, x1)
+    def _loss(self, context: Context, index: int, batch: Batch) -> Tensor:
+        x1, labels = to_float(batch.images), batch.labels
+        x0 = None if self.coupling.gaussian_source else source_images(batch)
+        draws = draw_path(context, self.model.interpolant, self.time_sampler, index, x0)
+        x0 = self.coupling.pair(draws.x0, x1, labels)
+        if self.label_dropout:
+            dropped = context.randomness.uniform("label dropout", index, len(x1)) < self.label_dropout
+            labels = torch.where(dropped, context.data.classes, labels)
         return regression_loss(self.model, x0=x0, x1=x1, z=draws.z, t=draws.t, labels=labels, weight=self.weight)
 
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
         model = self.ema.averaged(ema)
         assert isinstance(model, MatchingModel)
-        return {"teacher": lambda x0, labels: self.sampler(model, x0, labels)}
+        return {"teacher": lambda x0, labels, noise: self.sampler(model, x0, labels, noise)}
 
     def sampling(self, role: str) -> dict[str, str | None]:
         weights = checksum(self.ema.averaged())
@@ -88,10 +121,9 @@ class TeacherTraining(Procedure):
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
         def teacher_step() -> Tensor:
-            x1 = torch.zeros((context.batch, *context.shape), device=context.device)
-            labels = torch.zeros(context.batch, dtype=torch.int64, device=context.device)
-            return self._loss(context, 0, x1, labels)
+            return self._loss(context, 0, empty_batch(context, context.batch))
 
+        self._check_batch(context)
         return {"teacher": (1, teacher_step)}
 
     def state_dict(self) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from typing import Any, ClassVar
 
 import torch
@@ -141,6 +142,7 @@ class Trainer:
         self.procedure.start(context)
         self.assessment = Assessment(self.procedure, self.data, self.evaluator, device)
         self.meters, self.done, self.spent_s = Meters(), 0, 0.0
+        self.damaged: dict[str, str] = {}
 
     def resume(self, folder: RunFolder) -> None:
         """Loads the newest checkpoint of the folder, if there is any, into the prepared procedure.
@@ -156,7 +158,7 @@ class Trainer:
         self.procedure.load_state_dict(state["procedure"])
         self.procedure.ema.load_state_dict(state["ema"])
         self.meters.load_state_dict(state["meters"])
-        self.done, self.spent_s = state["step"], state["wall_s"]
+        self.done, self.spent_s, self.damaged = state["step"], state["wall_s"], state["damaged"]
 
     def run(self, folder: RunFolder, config: str, stop: StopSignal) -> None:
         """Trains, once prepared and resumed, to the end; evaluates.
@@ -180,7 +182,7 @@ class Trainer:
                 torch.manual_seed(key("step", self.seed, step))  # for dropout; all other draws have keys of their own
                 self.meters.add(self.procedure.step(step - 1))
                 if step < self.steps:
-                    self._report(folder, tracker, clock, step)
+                    self._report(folder, tracker, clock, step, config)
                 if step == self.steps or stop.number or self._due(step, self.checkpoint_images):
                     self._save(folder, step, clock.wall(), config)
                 if stop.number and step < self.steps:
@@ -189,7 +191,7 @@ class Trainer:
         self._close(folder, tracker, clock, max(self.done, self.steps), config)
         tracker.close()
 
-    def _report(self, folder: RunFolder, tracker: Tracker, clock: _Clock, step: int) -> None:
+    def _report(self, folder: RunFolder, tracker: Tracker, clock: _Clock, step: int, config: str) -> None:
         """What is due after a step within the run: numbers, a grid, figures."""
         line: dict[str, Any] = {}
         if self._due(step, self.log_images):
@@ -197,7 +199,7 @@ class Trainer:
         if self._due(step, self.sample_images):
             self.assessment.save_grid(folder, f"step_{step:08d}")
         if self.evaluate_images and self._due(step, self.evaluate_images):
-            line |= self.assessment.quick()
+            line |= self.assessment.quick(folder, step, step * self.batch, config)
         if line:
             tracker.write(self._where(step, clock.wall()) | line)
 
@@ -207,19 +209,17 @@ class Trainer:
         line = self._read_meters(step, clock) if self.meters.count else {}
         self.assessment.save_grid(folder, f"step_{step:08d}")
         logger.info("evaluating")
-        figures = self.assessment.final(folder)
+        figures = self.assessment.final(folder, step, step * self.batch, config)
         for name, value in figures.items():
             if isinstance(value, float):
                 logger.info("{:<24} {:.4g}", name, value)
         where = self._where(step, clock.wall())
         if line:
-            role = next(iter(self.procedure.networks()))  # the others' figures do not change: they are no curves
-            own = {name: x for name, x in figures.items() if name.startswith(f"{role}_") and isinstance(x, float)}
-            tracker.write(where | line | own)
+            tracker.write(where | line | self.assessment.curve(figures))
             self._save(folder, step, clock.wall(), config)
         amounts = {"steps": step, "images": where["images"], "wall_s": where["wall_s"]}
         speed = round(where["images"] / trained_s, 2)
-        folder.write_json(folder.summary, figures | amounts | {"images_per_s": speed})
+        folder.write_json(folder.summary, figures | amounts | {"images_per_s": speed} | self._faults())
 
     def _announce(self, folder: RunFolder) -> None:
         logger.info(
@@ -256,6 +256,7 @@ class Trainer:
             "procedure": self.procedure.state_dict(),
             "ema": self.procedure.ema.state_dict(),
             "meters": self.meters.state_dict(),
+            "damaged": self.damaged,
         }
         folder.save_checkpoint(step, state, self.keep)
 
@@ -280,7 +281,20 @@ class Trainer:
         )
         if broken := [name for name, value in numbers.items() if not math.isfinite(value)]:
             raise RunError(f"step {step}: {', '.join(broken)} not finite; the last good checkpoint stands")
-        return numbers | {"images_per_s": round(speed, 2)}
+        return numbers | {"images_per_s": round(speed, 2)} | self._read_data()
+
+    def _read_data(self) -> dict[str, float]:
+        """Seconds spent waiting for data since the last line, where there was any waiting, and the damaged samples that
+        were tolerated so far, by reason; each new one is named in the log."""
+        damaged = self.data.damaged()
+        for sample in damaged.keys() - self.damaged.keys():
+            logger.warning("tolerated: {}: {}", sample, damaged[sample])
+        self.damaged |= damaged
+        wait = self.data.wait_s()
+        return ({"data_wait_s": round(wait, 3)} if wait else {}) | self._faults()
+
+    def _faults(self) -> dict[str, int]:
+        return {f"damaged_{reason}": count for reason, count in sorted(Counter(self.damaged.values()).items())}
 
 
 class _Clock:

@@ -17,7 +17,7 @@ TINY = [
     "UNet.width = 8",
     "Evaluator.count = 60",
     "Euler.steps = 2",
-    "Teacher.overrides = {'IMAGES': 128, 'UNet.width': 8, 'Evaluator.count': 60, 'Euler.steps': 2}",
+    "TEACHER_IMAGES = 128",
 ]
 """Bindings that make gin/smoke.gin take a second or two; eight steps, checkpoints at steps 3, 6 and 8."""
 

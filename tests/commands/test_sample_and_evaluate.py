@@ -54,7 +54,7 @@ def test_evaluate_repeats_the_figure_of_the_summary(finished, capsys):
     for role, options in (("student", []), ("teacher", ["--teacher"])):
         assert evaluate(["--run", str(finished), "--num", count, *options]) == 0
         line = json.loads(capsys.readouterr().out)
-        assert line[f"{role}_frechet"] == pytest.approx(summary[f"{role}_frechet"], rel=1e-4)
+        assert line[f"{role}_frechet"] == pytest.approx(summary[f"{role}_frechet"], rel=6e-4)  # four digits
         stamp = summary["stamps"][f"{role}_frechet"]
         assert {name: line["stamp"][name] for name in stamp} == stamp
 
@@ -91,4 +91,4 @@ def test_mistakes_are_one_line_with_status_2(options, word, finished, capsys):
 def test_the_console_script_offers_the_same_commands(finished, tmp_path, capsys):
     assert realuid(["sample", "--run", str(finished), "--num", "2", "--out", str(tmp_path / "x.png")]) == 0
     assert realuid(["paint"]) == 2
-    assert "train,sample,evaluate,make_shards" in capsys.readouterr().err
+    assert "train,sample,evaluate,study," in capsys.readouterr().err

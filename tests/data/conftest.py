@@ -11,6 +11,13 @@ import pytest
 from realuid.data.writer import write_shards
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of shards for each test."""
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[..., str]:
     """Writes one shard and an index that is right about its bytes, and says of its samples what it is told."""

@@ -28,7 +28,7 @@ def test_digits_are_sklearns(tmp_path):
     dest = str(tmp_path / "digits")
     index = make("digits", dest, shard_size=600)
     assert (index.channels, index.image_size, len(index.classes)) == (1, 8, 10)
-    samples = [s for shard in index.splits["train"].shards for s in read_shard(dest, shard, index)]
+    samples = [s for shard in index.splits["train"].shards for s in read_shard(dest, shard, index.form())]
     truth = load_digits()
     levels = np.array([round(v * 255 / 16) for v in range(17)])
     expected = sorted(
@@ -60,7 +60,8 @@ def test_ensure_makes_once_and_says_so(data):
     assert len(lines) == 1
     assert "digits" in lines[0]
     assert str(data) in lines[0]
-    assert sorted(file.name for file in data.rglob("*")) == ["digits", "index.json", "train-000000.tar"]
+    files = ["digits", "index.json", "train-000000.tar", "train-000000.tar.layout"]
+    assert sorted(file.name for file in data.rglob("*")) == files
 
 
 @pytest.mark.parametrize("path", ["digit", "/nowhere/digits", "memory://nowhere/digits", "cifar10"])

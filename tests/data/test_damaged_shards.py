@@ -24,7 +24,7 @@ def complaint(folder):
     """The reader's message; one line that names the shard."""
     index = ShardIndex.read(folder)
     with pytest.raises(DataError) as caught:
-        list(read_shard(folder, index.splits["train"].shards[0], index))
+        list(read_shard(folder, index.splits["train"].shards[0], index.form()))
     message = str(caught.value)
     assert message.startswith(f"{folder}/{SHARD}")
     assert "\n" not in message
@@ -139,4 +139,4 @@ def test_never_unpickles(pack, kind):
         complaint(folder)
     else:  # passed over
         index = ShardIndex.read(folder)
-        assert len(list(read_shard(folder, index.splits["train"].shards[0], index))) == 1
+        assert len(list(read_shard(folder, index.splits["train"].shards[0], index.form()))) == 1

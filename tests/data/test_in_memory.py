@@ -24,7 +24,8 @@ def opened(path, seed=0, device=CPU, classes=3):
 
 def order(data, start, count):
     """The numbers of the images given out."""
-    images, labels = data.batch(start, count)
+    images, labels, sources = data.batch(start, count)
+    assert sources is None
     assert images.shape == (count, 1, 2, 2)
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
@@ -37,8 +38,11 @@ def test_holds_the_data(numbered):
     data = opened(numbered(25, shard_size=10))
     assert isinstance(data, Dataset)
     assert len(data) == 25
-    assert torch.equal(data.images, torch.arange(25).to(torch.uint8)[:, None, None, None].expand(25, 1, 2, 2))
-    assert torch.equal(data.labels, torch.arange(25) % 3)
+    stored = data.examples(0, 25)
+    assert torch.equal(stored.images, torch.arange(25).to(torch.uint8)[:, None, None, None].expand(25, 1, 2, 2))
+    assert torch.equal(stored.labels, torch.arange(25) % 3)
+    assert data.examples(20, 10).images[:, 0, 0, 0].tolist() == [20, 21, 22, 23, 24, 0, 1, 2, 3, 4]
+    assert (data.faults(), data.wait_s()) == ({}, 0.0)
     assert torch.equal(data.label_counts, torch.tensor([9, 8, 8]))
 
 
@@ -80,12 +84,12 @@ def test_few_orders_are_kept(numbered):
     data = opened(numbered(10))
     for position in range(0, 200, 7):
         data.batch(position, 7)
-    assert len(data._orders) == 2
+    assert len(data._order._windows) == 2
 
 
 def test_unconditional(numbered):
     data = opened(numbered(10), classes=0)
-    assert not data.labels.any()
+    assert not data.examples(0, 10).labels.any()
     assert data.label_counts.shape == (0,)
     assert order(data, 0, 10) == order(opened(data.path), 0, 10)
 
@@ -148,5 +152,5 @@ def test_index_of_others(numbered, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_same_order_on_cuda(numbered):
     data = opened(numbered(50), device=torch.device("cuda"))
-    assert data.batch(45, 10)[0].is_cuda
+    assert data.batch(45, 10).images.is_cuda
     assert order(data, 45, 10) == order(opened(data.path), 45, 10)

@@ -36,7 +36,15 @@ def test_unusable_url(capsys):
     assert capsys.readouterr().err.startswith("make_shards: s9://bucket/digits cannot be opened")
 
 
-@pytest.mark.parametrize("arguments", [["digit", "x"], ["digits"], ["digits", "x", "--shard-size", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["digits"],
+        ["digits", "x", "--shard-size", "0"],
+        ["digits", "x", "--crop", "middle"],
+        ["a", "b", "--workers", "-1"],
+    ],
+)
 def test_wrong_arguments(arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

@@ -42,7 +42,7 @@ def write(samples, dest, **changes):
 
 def read(folder):
     index = ShardIndex.read(str(folder))
-    return [sample for shard in index.splits["train"].shards for sample in read_shard(str(folder), shard, index)]
+    return [sample for shard in index.splits["train"].shards for sample in read_shard(str(folder), shard, index.form())]
 
 
 def assert_same(read_back, samples):
@@ -81,7 +81,7 @@ def test_memory_url():
     write(samples, url, channels=3)
     assert_same(read(url), samples)
     fs, root = fsspec.core.url_to_fs(url)
-    assert len(fs.ls(root)) == 4  # three shards and the index, no temporary files
+    assert len(fs.ls(root)) == 7  # three shards with their layouts and the index, no temporary files
     fs.rm(root, recursive=True)
 
 

@@ -15,6 +15,14 @@ def one_thread_and_the_global_generator_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def place(tmp_path_factory):
+    """REALUID_DATA of these tests, where evaluators keep features."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REALUID_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits():
     raw = load_digits()

@@ -1,18 +1,19 @@
-"""A data set and a feature network whose every number is known."""
+"""A data set and feature networks whose every number is known."""
 
 import torch
 
-from realuid.data.dataset import Dataset
+from realuid.data.dataset import Batch, Dataset
 from realuid.evaluation.features import FeatureNetwork
 
 
 class Given(Dataset):
-    """A data set of the images and labels it is given."""
+    """A data set of the images and labels it is given, and of source images if there are any."""
 
-    def __init__(self, images, labels, checksum="given"):
-        self._images, self._labels, self._checksum = images, labels, checksum
+    def __init__(self, images, labels, checksum="given", sources=None):
+        self._images, self._labels, self._checksum, self._sources = images, labels, checksum, sources
         self.shape = tuple(images.shape[1:])
         self.classes = int(labels.max()) + 1
+        self.has_sources = sources is not None
 
     def missing(self):
         return None
@@ -42,6 +43,10 @@ class Given(Dataset):
     def batch(self, start, count):
         raise NotImplementedError
 
+    def examples(self, start, count):
+        rows = torch.arange(start, start + count) % len(self)
+        return Batch(self._images[rows], self._labels[rows], None if self._sources is None else self._sources[rows])
+
 
 class Pixels(FeatureNetwork):
     """The pixels themselves, as float32: what a feature network may be at its simplest."""
@@ -51,9 +56,11 @@ class Pixels(FeatureNetwork):
     def __init__(self):
         super().__init__()
         self.register_buffer("nothing", torch.zeros(1))
+        self.seen = 0
 
     def prepare(self, data, device):
         pass
 
     def embed(self, images):
+        self.seen += len(images)
         return images.flatten(1).float()

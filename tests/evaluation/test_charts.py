@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from realuid.evaluation.charts import BINS, Series, line_chart, short
+from realuid.evaluation.charts import BINS, COLOURS, Series, line_chart, short, standalone
 
 
 def drawn(*points, **options):
@@ -105,3 +105,32 @@ def test_names_are_escaped():
 )
 def test_short_numbers(value, text):
     assert short(value) == text
+
+
+def test_a_given_spread_is_drawn_behind_the_curve():
+    points, spread = [(0, 2.0), (1, 3.0)], [(1.0, 3.0), (2.0, 5.0)]
+    figure = ET.fromstring(line_chart("t", [Series("n", points, spread)]))
+    corners = [tuple(map(float, pair.split(","))) for pair in figure.find(".//polygon").get("points").split()]
+    (_, y0), (_, y1) = coordinates(figure)
+    assert corners[0][1] < y0 < corners[3][1]  # y grows downwards
+    assert corners[1][1] < y1 < corners[2][1]
+
+
+def test_curves_beyond_the_colours_are_told_apart():
+    figure = ET.fromstring(line_chart("t", [Series(str(k), [(0, k), (1, k + 1)]) for k in range(COLOURS + 1)]))
+    classes = [node.get("class") for node in figure.iter("polyline")]
+    assert len(set(classes)) == COLOURS + 1
+
+
+def test_a_file_of_a_chart_stands_alone():
+    chart = line_chart("A & b", [Series("one <i>", [(0, 3), (1, 2)])], references=[("level", 2.5)])
+    file = ET.fromstring(standalone(chart))
+    space = "{http://www.w3.org/2000/svg}"
+    assert file.tag == f"{space}svg"
+    words = ["".join(node.itertext()) for node in file.iter(f"{space}text")]
+    assert words[0] == "A & b"
+    assert words[-2:] == ["one <i> 2", "level 2.5"]
+    assert ".line" in file.find(f"{space}style").text
+    height = float(file.get("viewBox").split()[3])
+    assert all(0 <= float(node.get("y")) <= height for node in file.iter(f"{space}text") if node.get("y"))
+    assert ET.fromstring(standalone(line_chart("t", []))).tag == f"{space}svg"

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from realuid.data.pixels import to_float
-from realuid.evaluation.draws import _image_seed, balanced_labels, generate, noise
+from realuid.evaluation.draws import _image_seed, balanced_labels, noise
 
 
 def test_noise_of_an_image_does_not_depend_on_the_cut():
@@ -23,9 +22,10 @@ def test_noise_is_standard_normal_and_independent_between_images():
 
 
 def test_no_two_images_share_a_seed():
-    seeds = {_image_seed(0, index) for index in range(200_000)}
-    assert len(seeds) == 200_000
-    assert all(0 <= seed < 2**32 for seed in seeds)
+    for draw in (0, 1):
+        seeds = {_image_seed(0, draw, index) for index in range(200_000)}
+        assert len(seeds) == 200_000
+        assert all(0 <= seed < 2**32 for seed in seeds)
 
 
 @pytest.mark.parametrize("counts", [[178, 182, 177, 183, 181, 182, 181, 179, 174, 180], [1, 100, 10], [5, 0, 5], [7]])
@@ -58,30 +58,3 @@ def test_label_of_an_image_does_not_depend_on_the_cut():
 
 def test_unconditional_data_has_label_zero():
     assert balanced_labels(torch.zeros(0, dtype=torch.int64), 5, 4).tolist() == [0, 0, 0, 0]
-
-
-def test_generated_images_do_not_depend_on_the_batch():
-    def sample(z, labels):
-        assert not torch.is_grad_enabled()
-        return (z / 3 + labels[:, None, None, None] / 10).clamp(-1, 1)
-
-    def made(count, batch):
-        return generate(sample, shape=(1, 4, 4), label_counts=[2, 3], count=count, seed=1, batch=batch)
-
-    whole = made(23, 23)
-    assert whole.shape == (23, 1, 4, 4)
-    assert whole.dtype == torch.uint8
-    assert torch.equal(made(23, 5), whole)
-    assert torch.equal(made(9, 4), whole[:9])
-
-
-def test_generated_pixels_are_rounded_not_truncated():
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    made = generate(lambda z, labels: to_float(levels), shape=(1, 16, 16), label_counts=[1], count=1)
-    assert torch.equal(made, levels)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_do_not_become_pixels(value):
-    with pytest.raises(FloatingPointError, match="images 4 to 5"):
-        generate(lambda z, labels: z if len(z) == 4 else z * value, shape=(1, 2, 2), label_counts=[1], count=6, batch=4)

@@ -75,6 +75,7 @@ def test_the_stamp_names_weights_and_accuracy(classifier):
     assert stamp == {
         "network": "small-classifier",
         "network_sha256": classifier.checksum,
+        "resize": "none",
         "accuracy": classifier.accuracy,
     }
     assert len(classifier.checksum) == 64

@@ -1,56 +1,113 @@
+import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from stand_ins import Pixels
+from torchmetrics.image.fid import FrechetInceptionDistance
 
-from realuid.evaluation.frechet import FrechetReference, frechet_distance
+from realuid.evaluation.frechet import Frechet, Moments, frechet_distance
 
 
-def gaussian(count, seed, mean=128.0, scale=20.0):
+def features(count, seed, width=6, mean=1.0, scale=2.0):
     generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(4, 4, generator=generator)
-    pixels = torch.randn(count, 4, generator=generator) @ mix * scale + mean
-    return pixels.round().clamp(0, 255).to(torch.uint8).view(count, 1, 2, 2)
+    mix = torch.randn(width, width, generator=generator)
+    return torch.randn(count, width, generator=generator) @ mix * scale + mean
+
+
+def measured(one, other, parts=(1, 1)):
+    metric = Frechet()
+    for given, pieces, real in ((one, parts[0], True), (other, parts[1], False)):
+        rows = torch.arange(len(given))
+        for values, numbers in zip(given.tensor_split(pieces), rows.tensor_split(pieces), strict=True):
+            metric.update(values, numbers, real=real)
+    return metric.compute()["frechet"]
 
 
 def closed_form(one, other):
-    one, other = one.flatten(1).double(), other.flatten(1).double()
+    one, other = one.double().numpy(), other.double().numpy()
+    s1, s2 = np.cov(one.T), np.cov(other.T)
+    return float(((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * sqrtm(s1 @ s2).real))
+
+
+def eigen_route(one, other):
+    """By two symmetric eigendecompositions in float64."""
+    one, other = one.double(), other.double()
     s1, s2 = torch.cov(one.T), torch.cov(other.T)
-    root = torch.from_numpy(sqrtm((s1 @ s2).numpy()).real)
-    return float((one.mean(0) - other.mean(0)).square().sum() + torch.trace(s1 + s2 - 2 * root))
+    values, vectors = torch.linalg.eigh(s1)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ s2 @ root).clamp(min=0).sqrt().sum()
+    return float((one.mean(0) - other.mean(0)).square().sum() + s1.trace() + s2.trace() - 2 * cross)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 500])
-def test_closed_form_in_float64(batch):
-    one, other = gaussian(300, 0), gaussian(411, 1, mean=110.0, scale=9.0)
+@pytest.mark.parametrize("parts", [(1, 1), (7, 3), (300, 411)])
+def test_closed_form_of_scipy(parts):
+    one, other = features(300, 0), features(411, 1, mean=2.0, scale=1.0)
     expected = closed_form(one, other)
     assert expected > 1
-    assert frechet_distance(Pixels(), one, other, batch) == pytest.approx(expected, rel=1e-10)
+    assert measured(one, other, parts) == pytest.approx(expected, rel=1e-10)
 
 
-def test_equal_sets_are_at_zero():
-    one = gaussian(300, 0)
-    assert 0 <= frechet_distance(Pixels(), one, one.flip(0)) < 1e-8
+def test_fewer_images_than_features():
+    one, other = features(20, 0, width=64), features(31, 1, width=64, mean=1.2)
+    assert measured(one, other) == pytest.approx(eigen_route(one, other), rel=1e-6)
+    assert measured(one, one.flip(0)) < 1e-9 * float(torch.cov(one.double().T).trace())
 
 
-def test_a_shift_by_d_levels_costs_its_square():
-    one = gaussian(300, 0, scale=5.0)
-    assert frechet_distance(Pixels(), one, one + 3) == pytest.approx(4 * 3**2, rel=1e-9)
+def test_agrees_with_torchmetrics_on_digits(digits, classifier):
+    class Given(torch.nn.Module):
+        num_features = 64
+
+        def forward(self, images):
+            return classifier(images).double()
+
+    torchmetrics = FrechetInceptionDistance(feature=Given(), normalize=False)
+    torchmetrics.update(digits.images[:900], real=True)
+    torchmetrics.update(digits.images[900:], real=False)
+    mine = measured(classifier(digits.images[:900]), classifier(digits.images[900:]))
+    assert mine == pytest.approx(torchmetrics.compute().item(), rel=1e-9)
 
 
-def test_the_reference_survives_many_questions():
-    one, other, third = gaussian(300, 0), gaussian(200, 1), gaussian(100, 2)
-    reference = FrechetReference(Pixels(), one)
-    first = reference.distance(other)
-    reference.distance(third)
-    assert reference.distance(other) == first == frechet_distance(Pixels(), one, other)
+def test_a_shift_costs_its_square_and_equal_sets_nothing():
+    one = features(300, 0)
+    assert measured(one, one + 3) == pytest.approx(6 * 9, rel=1e-6)
+    assert 0 <= measured(one, one.flip(0)) < 1e-10
 
 
-def test_what_cannot_be_measured_is_refused():
-    one = gaussian(10, 0)
-    with pytest.raises(TypeError, match="uint8"):
-        frechet_distance(Pixels(), one, one.float())
-    with pytest.raises(ValueError, match="at least 2"):
-        frechet_distance(Pixels(), one, one[:1])
-    with pytest.raises(ValueError, match="at least 2"):
-        frechet_distance(Pixels(), one[:0], one)
+def test_large_means_cost_no_digits():
+    one, other = features(500, 0).double(), features(500, 1).double()
+    assert measured(one + 1000, other + 1000) == pytest.approx(measured(one, other), rel=1e-6)
+
+
+def test_padding_counts_for_nothing():
+    one, other = features(50, 0), features(60, 1)
+    metric = Frechet()
+    metric.update(one, torch.arange(50), real=True)
+    padded = torch.cat([other, torch.full((4, 6), 1e6)])
+    metric.update(padded, torch.cat([torch.arange(60), torch.full((4,), -1)]), real=False)
+    assert metric.compute()["frechet"] == pytest.approx(measured(one, other), rel=1e-12)
+
+
+def test_reset_keeps_the_real_images():
+    one, other, third = features(50, 0), features(60, 1), features(70, 2)
+    metric = Frechet()
+    metric.update(one, torch.arange(50), real=True)
+    metric.update(third, torch.arange(70), real=False)
+    metric.compute()
+    metric.reset()
+    metric.update(other, torch.arange(60), real=False)
+    assert metric.compute()["frechet"] == measured(one, other)
+
+
+def test_given_moments_stand_for_the_real_images():
+    one, other = features(50, 0), features(60, 1)
+    metric = Frechet()
+    metric.refer_to(Moments.of(one))
+    metric.update(other, torch.arange(60), real=False)
+    assert metric.compute()["frechet"] == measured(one, other)
+    assert frechet_distance(Moments.of(other), Moments.of(one)) == measured(one, other)
+
+
+def test_fewer_than_two_images_are_refused():
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
+        measured(features(10, 0), features(1, 1))
+    with pytest.raises(ValueError, match="at least 2 images, got 0"):
+        measured(features(0, 0), features(10, 1))

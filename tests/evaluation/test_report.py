@@ -82,7 +82,8 @@ def full(tmp_path):
         "images": 76800,
         "wall_s": 4532.2,
         "images_per_s": 9034.3,
-        "student_stamp": {"network": "small-classifier", "accuracy": 0.9889, "note": "<script>alert(2)</script>"},
+        "stamps": {"student_frechet": {"network": "x", "accuracy": 0.9889, "note": "<script>alert(2)</script>"}},
+        "best": {"figure": "student_frechet", "value": 0.5817, "ema": "0.99", "images": 51200},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "exit.json").write_text('{"code": 3, "reason": "<script>alert(3)</script>"}')
@@ -92,7 +93,19 @@ def full(tmp_path):
 
 def test_a_full_run(full):
     page = Page(write_report(full))
-    for shown in ("0.6312", "0.412", "0.289", "5.066", "98.1%", "98.9%", "1,500", "76,800", "1 h 15 min", "9,034"):
+    for shown in (
+        "0.6312",
+        "0.412",
+        "0.289",
+        "5.066",
+        "98.1%",
+        "98.9%",
+        "0.5817",
+        "1,500",
+        "76,800",
+        "1 h 15 min",
+        "9,034",
+    ):
         assert shown in page.texts, shown
     for section in ("Samples", "Results", "Training", "The student in time ", "Losses", "Gradient norms ", "12 of 30"):
         assert section in page.texts, section
@@ -165,3 +178,13 @@ def test_dark_phone_and_paper(full):
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in source
     for rule in ("prefers-color-scheme: dark", "max-width: 700px", "@media print", "image-rendering: pixelated"):
         assert rule in source
+
+
+def test_figures_of_fewer_images_are_drawn_apart(full):
+    with (full / "metrics.jsonl").open("a") as file:
+        for k in (400, 500):
+            file.write(
+                json.dumps({"images": k, "student_frechet_of_500": 9.0, "student_frechet_of_500@0.99": 8.0}) + "\n"
+            )
+    captions = [text.strip() for text in Page(write_report(full)).texts if "Fréchet distance to the real data" in text]
+    assert captions == ["Fréchet distance to the real data", "Fréchet distance to the real data, of 500 images"]

@@ -71,3 +71,15 @@ def test_it_learns_from_labels():
 def test_refusals():
     with pytest.raises(ValueError, match="depth must be at least 1"):
         make(depth=0)
+
+
+def test_several_samples_lie_beside_each_other_in_the_channels():
+    """inputs = 2 takes [B, 2 C, ...] and still answers for one sample; every entry counts."""
+    network = make(shape=(2, 2, 2), inputs=2, height=3)
+    x, time, labels = batch((4, 2, 2))
+    x.requires_grad_()
+    answer = network(x, time, labels)
+    assert answer.shape == (4, 6, 2, 2)
+    answer.square().sum().backward()
+    assert bool((x.grad != 0).all())
+    assert network.into.in_features == 16

@@ -45,6 +45,21 @@ def awake(network):
     return network
 
 
+@pytest.mark.parametrize("changes", [{}, {"classes": 3}, {"multipliers": (1, 1, 3)}, {"attention": (0, 1)}])
+def test_encode_is_what_the_middle_block_hands_to_the_way_up(changes):
+    network, seen = awake(small(**changes)), []
+    network.middle_block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x, time, labels = batch()
+    network(x, time, labels)
+    found = network.encode(x.requires_grad_(), time, labels)
+    assert torch.equal(found, seen[0])
+    side = 8 // 2 ** (len(changes.get("multipliers", (1, 2))) - 1)
+    assert found.shape == (3, network.middle_channels, side, side)
+    found.sum().backward()
+    assert bool(x.grad.any())
+    assert all(parameter.grad is None for parameter in network.output_blocks.parameters())
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 8)])
 @pytest.mark.parametrize("height", [1, 2])
 @pytest.mark.parametrize("changes", [{}, {"classes": 3}, {"attention": (0, 1)}, {"attention": (), "blocks": 2}])
@@ -215,3 +230,32 @@ def test_groups_are_guided_diffusions_unless_bound_otherwise(channels, group_cha
 def test_channels_that_do_not_divide_are_refused(changes):
     with pytest.raises(ValueError, match=r"divide|multiple"):
         small(**changes)
+
+
+def test_several_images_lie_beside_each_other_in_the_channels():
+    """inputs = 3 takes [B, 3 C, H, W] and still answers for one image; only the first convolution is wider."""
+    network, one = awake(small(inputs=3, height=2)), small(height=2)
+    x, time, labels = batch((6, 8, 8))
+    x.requires_grad_()
+    answer = network(x, time, labels)
+    assert answer.shape == (3, 4, 8, 8)
+    assert network.encode(x, time, labels).shape[1] == network.middle_channels
+    answer.square().sum().backward()
+    assert bool((x.grad.flatten(2).abs().sum(2) > 0).all())
+    shapes, others = ({name: value.shape for name, value in n.state_dict().items()} for n in (network, one))
+    assert {name for name in shapes if shapes[name] != others[name]} == {"input_blocks.0.0.weight"}
+
+
+def test_a_null_label_is_one_class_more():
+    """The label `classes` means none; without `null_label` there is no such label."""
+    network = awake(small(classes=3, null_label=True))
+    x, time, labels = batch()
+    none = torch.full_like(labels, 3)
+    assert network.label_emb.weight.shape[0] == 4
+    assert not torch.allclose(network(x, time, labels), network(x, time, none))
+    network(x, time, none).square().sum().backward()
+    used = network.label_emb.weight.grad.abs().sum(1) > 0
+    assert used.tolist() == [False, False, False, True]
+    with pytest.raises(IndexError):
+        awake(small(classes=3))(x, time, none)
+    assert small(classes=0, null_label=True).label_emb is None

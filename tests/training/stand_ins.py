@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from realuid.couplings import IndependentCoupling
-from realuid.data.dataset import Dataset
+from realuid.data.dataset import Batch, Dataset
 from realuid.exact import GaussianMixture
 from realuid.interpolants import Interpolant
 from realuid.losses import DistillationLoss
@@ -15,12 +15,13 @@ from realuid.samplers import Euler, UniformGrid
 from realuid.students import OneStep
 from realuid.targets import Target
 from realuid.teachers import Teacher
-from realuid.time_samplers import TimeSampler, UnitWeight
+from realuid.time_samplers import TimeSampler
 from realuid.training.distillation import Distillation
 from realuid.training.ema import EMA
 from realuid.training.optimizers import Adam, CosineRate
 from realuid.training.procedure import Context
 from realuid.training.randomness import Randomness
+from realuid.weights import UnitWeight
 
 MEAN = torch.tensor([0.5, -0.3])
 COVARIANCE = torch.tensor([[0.6, 0.3], [0.3, 0.4]])
@@ -46,14 +47,6 @@ class GaussianData(Dataset):
         return len(self.vectors)
 
     @property
-    def images(self) -> Tensor:
-        return (self.vectors + 1) * 127.5
-
-    @property
-    def labels(self) -> Tensor:
-        return torch.zeros(len(self), dtype=torch.int64)
-
-    @property
     def label_counts(self) -> Tensor:
         return torch.zeros(0, dtype=torch.int64)
 
@@ -61,9 +54,12 @@ class GaussianData(Dataset):
     def checksum(self) -> str:
         return "gaussian"
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+    def batch(self, start: int, count: int) -> Batch:
         rows = torch.arange(start, start + count) % len(self)
-        return self.images[rows], self.labels[rows]
+        return Batch((self.vectors[rows] + 1) * 127.5, torch.zeros(count, dtype=torch.int64))
+
+    def examples(self, start: int, count: int) -> Batch:
+        return self.batch(start, count)
 
 
 class Affine(nn.Module):

@@ -15,13 +15,14 @@ from realuid.samplers import Euler, UniformGrid
 from realuid.students import OneStep
 from realuid.targets import Velocity
 from realuid.teachers import Teacher
-from realuid.time_samplers import UniformTime, UnitWeight
+from realuid.time_samplers import UniformTime
 from realuid.training.costs import BYTES, costs
 from realuid.training.distillation import Distillation
 from realuid.training.ema import EMA
 from realuid.training.optimizers import Adam, ConstantRate
 from realuid.training.procedure import Context
 from realuid.training.randomness import Randomness
+from realuid.weights import UnitWeight
 from tests.training.stand_ins import GaussianData, matching_model
 
 BATCH = 2

@@ -67,6 +67,24 @@ def test_state_round_trip():
     assert torch.equal(other.averaged("0.99").weight, ema.averaged("0.99").weight)
 
 
+def test_buffers_travel_with_every_average():
+    def module(value):
+        made = nn.Linear(2, 2)
+        made.register_buffer("frequencies", torch.full((3,), value))
+        made.register_buffer("table", torch.full((3,), value), persistent=False)
+        return made
+
+    ema, other = EMA(decays=(0.9, 0.99)), EMA(decays=(0.9, 0.99))
+    ema.attach(module(1.0))
+    other.attach(module(2.0))
+    assert all(set(weights) == {"weight", "bias", "frequencies"} for weights in ema.state_dict()["weights"].values())
+    other.load_state_dict(ema.state_dict())
+    averaged = other.averaged("0.99")
+    assert torch.equal(averaged.frequencies, torch.ones(3))
+    assert torch.equal(averaged.table, torch.full((3,), 2.0))
+    assert torch.equal(averaged.weight, ema.averaged("0.99").weight)
+
+
 @pytest.mark.parametrize("decays", [(), (1.0,), (-0.1,)])
 def test_decays_outside_the_unit_interval_are_refused(decays):
     with pytest.raises(ValueError, match="decays"):

@@ -1,0 +1,3 @@
+"""Measurements of speed. Each module is a sub-command of tools/benchmark.py: `configure(parser)` adds its arguments and
+`run(arguments)` prints its figures and returns the exit status.
+"""

@@ -1,0 +1,11 @@
+"""Proving a framework on Gaussians before anyone spends a GPU-hour on it (`tools/check.py`).
+
+gaussian      laws of pairs (x0, x1) whose posterior means and densities are known, in place of data and networks
+path          schedules, ends, times, weights
+regression    targets, conversions, preconditioning, re-expression
+sampling      the many-step sampler carries source to data
+game          the loss: inner maximum, fixed point, value, gradient
+training      a linear student trained by the loss reaches the data's moments
+table         the rows of the report
+framework     all of it for one assembly
+"""

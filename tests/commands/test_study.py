@@ -1,0 +1,87 @@
+"""study.py on a table of tiny runs."""
+
+import json
+
+import pytest
+
+from realuid.commands.study import main as study
+from tests.commands.conftest import ROOT, TINY
+
+HEAD = f"""
+gin = ["{ROOT}/gin/smoke.gin"]
+bind = {json.dumps([*TINY, "teacher/Trainer.seed = 0", "Trainer.threads = 1"])}
+"""
+ROWS = """
+seeds = [0, 1]
+baseline = "UID"
+figures = ["student_frechet", "student_agreement"]
+
+[[row]]
+name = "UID"
+bind = ["RealUID.alpha = 1.0", "RealUID.beta = 1.0"]
+
+[[row]]
+name = "Real, 0.92"
+seeds = [0]
+"""
+
+
+def table(tmp_path, text=ROWS):
+    path = tmp_path / "tiny.toml"
+    path.write_text(HEAD + text)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_a_study_is_run_resumed_and_written_up(tmp_path, capsys):
+    options = [table(tmp_path), "--out", "runs", "--docs", "docs/study"]
+    assert study([*options, "--only", "UID"]) == 0
+    docs = tmp_path / "docs" / "study"
+    first = (docs / "tiny" / "uid-0.json").stat().st_mtime_ns
+    assert study(options) == 0
+    assert (docs / "tiny" / "uid-0.json").stat().st_mtime_ns == first, "a run that was there was made again"
+    record = json.loads((docs / "tiny" / "real-0.92-0.json").read_text())
+    assert record["study"]["row"] == "Real, 0.92"
+    assert "--bind 'Trainer.seed = 0'" in record["study"]["command"]
+    assert record["stamps"]["student_frechet"]["count"] == 60
+    assert [point[0] for point in record["curve"]] == [64, 128]
+    text = (docs / "tiny.md").read_text()
+    assert "| UID | 2 of 2 |" in text
+    assert "| Real, 0.92 | 1 of 1 |" in text
+    assert (docs / "tiny-images.svg").exists()
+    assert (docs / "tiny" / "uid.png").exists()
+    assert len(list((tmp_path / "runs").glob("*_teacher-*"))) == 1, "the teacher was trained for every seed"
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_told_and_the_others_go_on(tmp_path, capsys):
+    text = 'seeds = [0]\n[[row]]\nname = "bad"\nbind = ["Trainer.device = \'cuda:77\'"]\n'
+    assert study([table(tmp_path, text), "--docs", "docs"]) == 1
+    assert "bad, seed 0 failed with status 2: Trainer.device = 'cuda:77'" in capsys.readouterr().err
+    assert "| bad | 0 of 1 |" in (tmp_path / "docs" / "tiny.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "has no row"),
+        ("[[row]]\n", "row 1 has no name"),
+        ("sedes = [1]\n[[row]]\nname = 'a'\n", "the table has no 'sedes'"),
+        ("[[row]]\nname = 'a'\nbeta = 1\n", "row 1 has no 'beta'"),
+        ("[[row]]\nname = 'a b'\n[[row]]\nname = 'A-b'\n", "is not one of its own"),
+        ("baseline = 'b'\n[[row]]\nname = 'a'\n", "the baseline 'b' is no row"),
+        ("[[row]]\nname = 'a'\nbind = ['Trainer.sede = 1']\n", "sede"),
+        ("[[row]\n", "tiny.toml: "),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_runs(text, word, tmp_path, capsys):
+    assert study([table(tmp_path, text)]) == 2
+    message = capsys.readouterr().err.strip()
+    assert word in message
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_table(capsys):
+    assert study(["nowhere.toml"]) == 2
+    assert "there is no table nowhere.toml" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""Exactly once with real processes: forked workers, spawned ones that read from a real S3 server, two ranks."""
+
+import json
+import os
+import socket
+import time
+import urllib.request
+
+import fsspec
+import pytest
+import torch
+from handmade import numbered_set, numbers_of
+
+from realuid.data.augment import Flipped
+from realuid.data.prefetched import Prefetched
+from realuid.data.streaming import Streaming
+from realuid.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+def opened(path, workers, start_method="fork", **changes):
+    stream = Streaming(**{"path": path, "shape": (1, 2, 2), "classes": 3, "shuffle": 2} | changes)
+    data = Prefetched(data=Flipped(data=stream), workers=workers, start_method=start_method)
+    data.open(seed=4, device=CPU)
+    return data
+
+
+def drained(data, epochs=2, batch=5):
+    """The raw bytes of all images of some epochs, and their labels."""
+    images, labels = [], []
+    for start in range(0, epochs * len(data), batch):
+        given = data.batch(start, batch)
+        images += [image.numpy().tobytes() for image in given.images]
+        labels += given.labels.tolist()
+    return images, labels
+
+
+@pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("fork", 5), ("forkserver", 1)])
+def test_local_archives(tmp_path, start_method, workers):
+    """Also with more workers than shards: each reads its own batches of the one order."""
+    path = numbered_set(tmp_path / "set", [7, 4, 9], gz=True)
+    assert drained(opened(path, workers, start_method)) == drained(opened(path, 0))
+    stored = opened(path, workers, start_method).examples(0, 20)
+    assert numbers_of(stored.images) == list(range(20))
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """A bucket on a server of its own."""
+    pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+    for attempt in range(50):  # it starts in a thread
+        try:
+            urllib.request.urlopen(reset).close()
+            break
+        except OSError:
+            if attempt == 49:
+                raise
+            time.sleep(0.1)
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    fs.mkdir("bucket")
+    yield fs
+    server.stop()
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_s3(tmp_path, s3):
+    """Spawned workers, two sets with equal file names and other content, and a shard cut on the server."""
+    folder = numbered_set(tmp_path / "set", [7, 4, 9])
+    other = numbered_set(tmp_path / "other", [7, 3, 9])
+    s3.put(folder, "bucket/set", recursive=True)
+    s3.put(other, "bucket/other", recursive=True)
+    expected = drained(opened(folder, 0))
+    assert drained(opened("s3://bucket/set", 2, "spawn")) == expected
+    assert drained(opened("s3://bucket/other", 0)) == drained(opened(other, 0)) != expected
+    assert drained(opened("s3://bucket/set/train-{000000..000002}.tar", 0)) == expected
+
+    whole = s3.cat_file("bucket/set/train-000001.tar")
+    s3.pipe_file("bucket/set/train-000001.tar", whole[: len(whole) // 2 // 512 * 512])
+    os.environ["REALUID_CACHE"] = str(tmp_path / "new cache")
+    cut = opened("s3://bucket/set", 0)
+    with pytest.raises(DataError, match=r"s3://bucket/set/train-000001.tar holds \d samples, the index says 4"):
+        drained(cut)
+    # Once it is whole again the damaged copy is not taken.
+    s3.pipe_file("bucket/set/train-000001.tar", whole)
+    assert drained(opened("s3://bucket/set", 0)) == expected
+
+
+def test_shards_are_written_to_s3(tmp_path, s3):
+    from realuid.commands.make_shards import main
+
+    assert main(["digits", "s3://bucket/digits"]) == 0
+    folder = numbered_set(tmp_path / "set", [7, 4])
+    assert main([folder, "s3://bucket/made", "--quiet", "--shard-size", "6"]) == 0
+    assert {name.rpartition("/")[2] for name in s3.ls("bucket/made")} == {
+        "index.json",
+        *(f"train-00000{i}.tar{suffix}" for i in (0, 1) for suffix in ("", ".layout")),
+    }
+    data = opened("s3://bucket/made", 0)
+    assert sorted(numbers_of(data.examples(0, 11).images)) == list(range(11))
+
+
+def rank_main(rank, world, path, store, out):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    data = opened(path, workers=1)
+    rows, given = 12 // world, []
+    for step in range(10):
+        images = data.batch(12 * step + rank * rows, rows).images
+        parts = [torch.empty_like(images) for _ in range(world)]
+        torch.distributed.all_gather(parts, images)
+        given += numbers_of(torch.cat(parts).sort(dim=-1).values)
+    if rank == 0:
+        with open(out, "w") as file:
+            json.dump(given, file)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks(tmp_path):
+    """Two gloo processes with a worker each: their rows together are the order of one process."""
+    path = numbered_set(tmp_path / "set", [11, 4, 9, 6], gz=True)
+    out = tmp_path / "given.json"
+    context = torch.multiprocessing.get_context("fork")
+    ranks = [context.Process(target=rank_main, args=(r, 2, path, tmp_path / "store", out)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    alone = opened(path, workers=0)
+    images = torch.cat([alone.batch(12 * step, 12).images for step in range(10)])
+    assert json.loads(out.read_text()) == numbers_of(images.sort(dim=-1).values)
+
+
+def test_errors_come_from_workers(tmp_path):
+    path = numbered_set(tmp_path / "set", [7, 4, 9])
+    (tmp_path / "set" / "train-000001.tar").write_bytes(b"no tar")
+    data = opened(path, workers=2)
+    with pytest.raises(DataError, match=r"train-000001.tar holds 0 samples, the index says 4") as caught:
+        drained(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_faults_come_from_workers(tmp_path):
+    """Counted together, each once, and the limit is that of all workers together."""
+    path = numbered_set(tmp_path / "set", [7, 4, 9])
+    shard = tmp_path / "set" / "train-000001.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: whole.index(b"000000009.png")])  # two of its four samples are lost
+    for workers in (0, 2):
+        data = opened(path, workers, tolerate=2)
+        drained(data, epochs=3)
+        assert data.faults() == {"cut": 2}
+        strict = opened(path, workers, tolerate=1)
+        with pytest.raises(DataError, match="one more than tolerate = 1"):
+            drained(strict)

@@ -1,0 +1,67 @@
+from statistics import fmean, stdev
+
+import pytest
+
+from realuid.errors import RunError
+from realuid.evaluation.study import Plan, Row, curves, spread, tables
+
+STAMP = {"network": "n", "count": 5}
+
+
+def plan(baseline="A"):
+    rows = tuple(Row(name, ("x.gin",), (), (0, 1, 2)) for name in ("A", "B"))
+    return Plan("p", rows, ("student_frechet",), baseline)
+
+
+def record(value, stamp=STAMP, curve=()):
+    return {"student_frechet": value, "stamps": {"student_frechet": stamp}, "images": 10, "wall_s": 2.0, "curve": curve}
+
+
+VALUES = {("A", 0): 1.0, ("A", 1): 1.2, ("A", 2): 1.4, ("B", 0): 0.9, ("B", 2): 1.5}
+
+
+def test_means_spreads_and_paired_differences():
+    text = tables(plan(), {key: record(value) for key, value in VALUES.items()})
+    assert "| A | 3 of 3 | 1.20 ± 0.20 | 1, 1.2, 1.4 |  |" in text
+    paired = [0.9 - 1.0, 1.5 - 1.4]
+    assert f"| B | 2 of 3 | 1.20 ± 0.42 | 0.9, 1.5 | {fmean(paired):+.2f} ± {stdev(paired):.2f} |" in text.replace(
+        "-0.00", "+0.00"
+    )
+
+
+def test_records_of_other_measurements_are_never_in_one_table():
+    records = {key: record(value) for key, value in VALUES.items()}
+    records["B", 2] = record(1.5, STAMP | {"count": 6})
+    with pytest.raises(RunError, match=r"B, seed 2 were not measured alike.*count: 5 -> 6"):
+        tables(plan(), records)
+
+
+def test_nothing_run_yet():
+    text = tables(plan(None), {})
+    assert "| A | 0 of 3 |" in text
+    assert curves(plan(), {}) == {"images": "", "time": ""}
+
+
+def test_curves_are_means_over_seeds_at_shared_points():
+    one = [[10, 4.0, 1.0], [20, 2.0, 2.0], [30, 1.0, 3.0]]
+    two = [[10, 6.0, 1.5], [20, 4.0, 3.0]]
+    drawn = curves(plan(), {("A", 0): record(1, curve=one), ("A", 1): record(1, curve=two)})
+    assert "<title>5 at 10</title>" in drawn["images"]
+    assert "<title>3 at 20</title>" in drawn["images"]
+    assert "at 30" not in drawn["images"]
+    assert "<title>3 at 2.5</title>" in drawn["time"]
+    assert "polygon" in drawn["images"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], ""),
+        ([0.12345], "0.123"),
+        ([1.0, 1.0], "1.0 ± 0.0"),
+        ([120.0, 140.0], "130 ± 14"),
+        ([0.1, 0.1234], "0.112 ± 0.017"),
+    ],
+)
+def test_spread(values, shown):
+    assert spread(values) == shown
