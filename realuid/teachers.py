@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from realuid.checkpoints import checksum
 from realuid.decoders import Decoder
 from realuid.errors import CheckpointError
 from realuid.foreign.conventions import Foreign
@@ -49,6 +50,8 @@ class Teacher:
         self.foreign: Foreign | None = None
         """What was read, if the checkpoint is another project's; without the weights."""
         self.summary: dict[str, Any] | None = None  # of the teacher's own run: its figures need not be measured twice
+        self.checksum: str | None = None
+        """Of the model's weights, once they are loaded."""
 
     @property
     def needs_weights(self) -> bool:
@@ -73,3 +76,4 @@ class Teacher:
                 sha256=self.sha256,
             )
         self.model.eval().requires_grad_(False)
+        self.checksum = checksum(self.model)

@@ -40,6 +40,7 @@ from realuid.data.writer import convert
 from realuid.networks.unweighted import Unweighted
 from realuid.training.costs import costs
 from realuid.training.trainer import Trainer
+from realuid.training.world import World
 
 Row = tuple[str, float, float]
 """What was measured, images a second a core, images a second by the clock."""
@@ -329,5 +330,5 @@ def _show_needs(recipes: Sequence[str] | None) -> None:
 
 
 def _need(trainer: Trainer) -> float:
-    bill = costs(trainer.procedure, trainer.context(torch.device("meta")))
+    bill = costs(trainer.procedure, trainer.context(World(torch.device("meta"))))
     return trainer.peak_flops * trainer.mfu / bill.flops * trainer.procedure.images_read(trainer.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,9 +17,12 @@ USER_ERRORS = (ConfigError, DataError, CheckpointError, RunError)
 
 
 def set_up_log() -> None:
-    """Plain progress lines on standard error."""
+    """Plain progress lines on standard error; of the other processes of a run, only what goes wrong."""
     logger.remove()
-    logger.add(sys.stderr, level="INFO", format="<green>{time:HH:mm:ss}</green> {message}")
+    rank = int(os.environ.get("RANK", "0"))
+    who = f"[{rank}] " if rank else ""
+    level = "WARNING" if rank else "INFO"
+    logger.add(sys.stderr, level=level, format=f"<green>{{time:HH:mm:ss}}</green> {who}{{message}}")
 
 
 def guarded(program: str, work: Callable[[], int]) -> int:
@@ -27,7 +31,8 @@ def guarded(program: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except USER_ERRORS as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # all processes of a run make the same mistake
+            print(f"{program}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{program}: {error}", file=sys.stderr)

@@ -26,6 +26,7 @@ from realuid.evaluation.reference import write_reference
 from realuid.evaluation.store import FeatureStore
 from realuid.training.assessment import Assessment
 from realuid.training.folder import RunFolder
+from realuid.training.world import World
 
 GRID_PIXELS = 500
 
@@ -92,7 +93,7 @@ class Evaluation:
         if arguments.reference:
             evaluator.reference = arguments.reference
         trainer.data.open(seed=trainer.seed, device=self.model.device)
-        self.assessment = Assessment(trainer.procedure, trainer.data, evaluator, self.model.device)
+        self.assessment = Assessment(trainer.procedure, trainer.data, evaluator, World(self.model.device))
 
     @property
     def evaluator(self) -> Evaluator:
@@ -151,7 +152,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     while True:
         ended = read_json(folder.exit)  # before looking: what is written after it is found the next time
         done = {row["step"] for row in read_lines(record) if row.get("asked") == asked}
-        for step in folder.checkpoint_steps():
+        for step in folder.store.steps():
             if step not in done:
                 lines = _every_average(arguments, step)
                 with record.open("a", encoding="utf-8") as file:

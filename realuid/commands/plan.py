@@ -15,6 +15,7 @@ from realuid.training.costs import costs
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
 from realuid.training.trainer import Trainer
+from realuid.training.world import World
 
 
 def dry_run(config: Config) -> str:
@@ -35,7 +36,7 @@ def dry_run(config: Config) -> str:
 
 
 def _costs(trainer: Trainer) -> list[str]:
-    bill = costs(trainer.procedure, trainer.context(torch.device("meta")))
+    bill = costs(trainer.procedure, trainer.context(World(torch.device("meta"))))
     lines = [f"{role:<12} {count:>15,} parameters" for role, count in bill.parameters.items()]
     for kind, (count, flops) in bill.passes.items():
         lines.append(f"{kind:<12} {count} x {_amount(flops)}FLOP a step, forward and backward")

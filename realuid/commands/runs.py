@@ -26,7 +26,8 @@ from realuid.teachers import Teacher
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Generator
-from realuid.training.trainer import Trainer, device_named
+from realuid.training.trainer import Trainer
+from realuid.training.world import device_named
 
 
 def teacher_run(config: Config, folder: RunFolder) -> tuple[Config, RunFolder]:
@@ -98,7 +99,7 @@ def described(arguments: argparse.Namespace, bindings: Sequence[str] = ()) -> De
     Raises:
         ConfigError, CheckpointError, RunError: if the file or the checkpoint is wrong.
     """
-    if arguments.gin is None or RunFolder(Path("runs") / Path(arguments.gin).stem).checkpoint_steps():
+    if arguments.gin is None or RunFolder(Path("runs") / Path(arguments.gin).stem).store.steps():
         return None
     config = configuration.load_part(arguments.gin, bindings, root="Teacher")
     if config.whole and not arguments.teacher:
@@ -211,18 +212,18 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:
         path = Path(arguments.model)
         return arguments.model, RunFolder(path.parent.parent) if path.parent.name == "checkpoints" else None
     folder = RunFolder(arguments.run or Path("runs") / Path(arguments.gin).stem)
-    steps = folder.checkpoint_steps()
+    steps = folder.store.steps()
     if not steps:
         raise RunError(f"{folder} is no run with a checkpoint: train it first, or name another with --run")
     if arguments.checkpoint == "best":
-        if not folder.best_checkpoint.exists():
+        if not checkpoints.exists(folder.store.best):
             raise CheckpointError(f"{folder} has no best checkpoint: it was never evaluated during training")
-        return str(folder.best_checkpoint), folder
+        return folder.store.best, folder
     if arguments.checkpoint is None:
-        return str(folder.newest_checkpoint()), folder
+        return folder.store.newest(), folder
     if arguments.checkpoint not in steps:
         raise CheckpointError(f"{folder} has no checkpoint of step {arguments.checkpoint}, only {steps}")
-    return str(folder.checkpoint(arguments.checkpoint)), folder
+    return folder.store.path(arguments.checkpoint), folder
 
 
 def _ready_teacher(
@@ -240,6 +241,6 @@ def _ready_teacher(
     if teacher.needs_weights and teacher.checkpoint is None:
         if folder is None:
             raise RunError("the teacher of a lone checkpoint file is not known: name the run with --run")
-        teacher.checkpoint = str(teacher_run(config, folder)[1].newest_checkpoint())
+        teacher.checkpoint = teacher_run(config, folder)[1].store.newest()
     teacher.load()
     teacher.model.to(device)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from loguru import logger
@@ -18,8 +20,13 @@ from realuid.errors import RunError
 from realuid.evaluation.report import write_report
 from realuid.training.distillation import Distillation
 from realuid.training.folder import RunFolder
+from realuid.training.loop import Loop
 from realuid.training.signals import Interrupted, StopSignal
 from realuid.training.trainer import Trainer
+from realuid.training.world import World, is_lost_peer
+
+LOST_PEER = 1
+"""Exit status of a process that another one of the run left alone: torchrun starts all of them again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,50 +45,82 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(dry_run(config))
             return 0
         folder = RunFolder(arguments.out or Path("runs") / config.name)
-        if arguments.fresh and folder.path.exists():
-            with folder.locked():
-                logger.info("moved the old {} to {}", folder, folder.set_aside())
-        return run(config, folder)
+        trainer = configuration.build(config)
+        assert isinstance(trainer, Trainer)
+        world = World.join(trainer.device, trainer.timeout_s)
+        try:
+            if arguments.fresh:
+                world.on_main(lambda: _set_aside(folder))
+            return run(trainer, config, folder, world)
+        finally:
+            world.leave()
 
     return guarded("train.py", work)
 
 
-def run(config: Config, folder: RunFolder, wait: bool = False) -> int:
+def _set_aside(folder: RunFolder) -> None:
+    if folder.path.exists():
+        with folder.locked():
+            logger.info("moved the old {} to {}", folder, folder.set_aside())
+
+
+def run(trainer: Trainer, config: Config, folder: RunFolder, world: World, wait: bool = False) -> int:
     """Trains one assembly in one folder and leaves exit.json and report.html; returns the exit status.
 
     Where another process is at work in the folder, that is an error, or is waited for.
 
+    Args:
+        trainer: assembled from `config`.
+        config: what is trained.
+        folder: where; seen by all processes of the world.
+        world: the processes, which do this together; the first of them writes.
+        wait: see above.
+
     Raises:
-        ConfigError, RunError: if the assembly is wrong, or the folder holds another run or is in use; it is left as
-            it was.
+        RunError: if the folder holds another run or is in use; it is left as it was.
     """
-    trainer = configuration.build(config)
-    with folder.locked(wait):
-        _check_same_run(config, folder)
-        if trainer.complete(folder):
-            logger.info("{} is complete", folder)
-            return 0
-        folder.begin(config.text)
+    with ExitStack() as stack:
+        ended = world.on_main(lambda: _enter(stack, trainer, config, folder, wait))
+        if ended is not None:
+            return ended
         with StopSignal() as stop:
-            code, reason = _outcome(trainer, config, folder, stop)
-        folder.write_json(folder.exit, {"code": code, "reason": reason})
-        if folder.metrics.exists():
+            code, reason = _outcome(trainer, config, folder, world, stop)
+        if code == LOST_PEER:
+            return code
+        if world.main or code in (2, 3):  # a fault may be one process's alone
+            folder.write_json(folder.exit, {"code": code, "reason": reason})
+        if world.main and folder.metrics.exists():
             logger.info("report: {}", write_report(folder.path))
     return code
 
 
-def _outcome(trainer: Trainer, config: Config, folder: RunFolder, stop: StopSignal) -> tuple[int, str]:
+def _enter(stack: ExitStack, trainer: Trainer, config: Config, folder: RunFolder, wait: bool) -> int | None:
+    """Takes the folder; the exit status if there is nothing to do in it."""
+    stack.enter_context(folder.locked(wait))
+    _check_same_run(config, folder)
+    if trainer.complete(folder):
+        logger.info("{} is complete", folder)
+        return 0
+    before = folder.read_json(folder.exit)
+    if before and before["code"] in (2, 3) and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        logger.error("not started again: {}", before["reason"])
+        return before["code"]
+    folder.begin(config.text)
+    folder.keep_checkpoints_at(trainer.checkpoints.folder)
+    return None
+
+
+def _outcome(trainer: Trainer, config: Config, folder: RunFolder, world: World, stop: StopSignal) -> tuple[int, str]:
     try:
         try:
-            trainer.check_machine()
-            if code := _train_teacher(trainer, config, folder):
+            if code := _train_teacher(trainer, config, folder, world):
                 return code, "the run of the teacher did not end well"
-            trainer.prepare()
-            trainer.resume(folder)
+            loop = Loop(trainer, world)
+            loop.resume(folder)
         except (*USER_ERRORS, ValueError) as error:
             logger.error("{}", error)
             return 2, str(error)
-        trainer.run(folder, config.text, stop)
+        loop.run(folder, config.text, stop)
     except Interrupted as interruption:
         logger.warning("{}; the same command resumes from the newest checkpoint", interruption)
         return interruption.code, str(interruption)
@@ -89,6 +128,9 @@ def _outcome(trainer: Trainer, config: Config, folder: RunFolder, stop: StopSign
         logger.error("{}", error)
         return 3, str(error)
     except Exception as error:
+        if is_lost_peer(error):
+            logger.error("another process of the run is gone: {}", str(error).strip().splitlines()[0])
+            return LOST_PEER, "another process of the run is gone"
         logger.error("{}\nthe newest checkpoint in {} stands", traceback.format_exc().rstrip(), folder)
         return 3, f"{type(error).__name__}: {error}"
     return 0, "done"
@@ -96,7 +138,7 @@ def _outcome(trainer: Trainer, config: Config, folder: RunFolder, stop: StopSign
 
 def _check_same_run(config: Config, folder: RunFolder) -> None:
     """A folder is resumed only by the run that began it."""
-    if not folder.config.exists() or not folder.checkpoint_steps():
+    if not folder.config.exists() or not folder.store.steps():
         return
     old = Config.from_text(folder.config.read_text(encoding="utf-8"), name=config.name)
     if changed := configuration.differences(old, config):
@@ -105,7 +147,7 @@ def _check_same_run(config: Config, folder: RunFolder) -> None:
         )
 
 
-def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder) -> int:
+def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: World) -> int:
     """Trains a teacher that has no checkpoint, or finds what an earlier run left."""
     procedure = trainer.procedure
     if not isinstance(procedure, Distillation):
@@ -113,10 +155,10 @@ def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder) -> int:
     teacher = procedure.teacher
     if not teacher.needs_weights or teacher.checkpoint is not None:
         return 0
-    training, place = teacher_run(config, folder)
+    training, place = world.on_main(lambda: teacher_run(config, folder))
     logger.info("teacher: {}", place)
-    if code := run(training, place, wait=True):
+    if code := run(configuration.build(training), training, place, world, wait=True):
         return code
-    teacher.checkpoint = str(place.newest_checkpoint())
-    teacher.summary = place.read_json(place.summary)
+    teacher.checkpoint = world.on_main(place.store.newest)
+    teacher.summary = world.on_main(lambda: place.read_json(place.summary))
     return 0

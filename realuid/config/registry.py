@@ -54,6 +54,8 @@ COMPONENT_MODULES = (
     "realuid.evaluation.neighbours",
     "realuid.evaluation.paired",
     "realuid.evaluation.evaluator",
+    "realuid.training.checkpointing",
+    "realuid.training.distribution",
     "realuid.training.ema",
     "realuid.training.optimizers",
     "realuid.training.teacher",

@@ -152,6 +152,10 @@ class Evaluator:
         share = _share(count, self.rank, self.world)
         return torch.arange(share.start, share.stop)
 
+    def first(self, quick: bool = False) -> int:
+        """Number of the first image that this rank generates."""
+        return _share(self.quick_count if quick else self.count, self.rank, self.world).start
+
     def generate(self, sample_fn: SampleFn, inputs: Inputs, *, quick: bool = False) -> Tensor:
         """uint8 images [count, C, H, W] on the CPU (of several ranks: this one's share); see `inputs.generate`."""
         share = _share(self.quick_count if quick else self.count, self.rank, self.world)
@@ -189,7 +193,7 @@ class Evaluator:
         ranking: bool = False,
     ) -> dict[str, float]:
         """`judge` of images whose features [N, d] were extracted before; they themselves are needed for pairs alone."""
-        first = _share(self.quick_count if quick else self.count, self.rank, self.world).start
+        first = self.first(quick)
         rows = torch.arange(len(features)) + first
         figures: dict[str, float] = {}
         for metric in self.metrics[:1] if ranking else self.metrics:

@@ -16,6 +16,7 @@ from realuid.evaluation.inputs import GaussianInputs, ImageInputs, Inputs, gener
 from realuid.evaluation.stamps import differences
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Generator, Procedure, source_images
+from realuid.training.world import World
 
 COLUMNS, ROWS = 10, 8
 GRID_PIXELS = 500
@@ -48,11 +49,12 @@ class Assessment:
         procedure: started.
         data: opened.
         evaluator: None for grids only.
-        device: of the networks.
+        world: the processes; they share the images to generate, go through everything together, and the first writes.
     """
 
-    def __init__(self, procedure: Procedure, data: Dataset, evaluator: Evaluator | None, device: torch.device) -> None:
-        self.procedure, self.data, self.evaluator, self.device = procedure, data, evaluator, device
+    def __init__(self, procedure: Procedure, data: Dataset, evaluator: Evaluator | None, world: World) -> None:
+        self.procedure, self.data, self.evaluator = procedure, data, evaluator
+        self.world, self.device = world, world.device
         self._prepared = False
 
     def _inputs(self, seed: int, pattern: Tensor | None = None) -> Inputs:
@@ -84,7 +86,8 @@ class Assessment:
         if images.shape[1] not in (1, 3):
             images = images[:, :3] if images.shape[1] > 3 else images[:, :1]
         scale = max(1, GRID_PIXELS // (self.columns * images.shape[3]))
-        save_grid(folder.samples(name), images.to(torch.uint8), self.columns, scale)
+        if self.world.main:
+            save_grid(folder.samples(name), images.to(torch.uint8), self.columns, scale)
 
     def quick(self, folder: RunFolder, step: int, images: int, config: str) -> dict[str, float]:
         """The first role's figures during the run, of every average: `<role>_<figure>` of the first and
@@ -110,12 +113,12 @@ class Assessment:
         role = next(iter(self.procedure.networks()))
         name = max(ranked, key=lambda average: sign * ranked[average])
         stamp = evaluator.stamp(quick=True, ema=name, step=step)
-        before = folder.read_json(folder.best)
+        before = self.world.on_main(lambda: folder.read_json(folder.best))
         if before and not differences(before["stamp"], stamp) and sign * before["value"] >= sign * ranked[name]:
             return
-        state = {"step": step, "images": images, "config": config, "ema": self.procedure.ema.state_dict()}
+        state = {"step": step, "images": images, "config": config, "ema": self.procedure.ema.whole_state_dict()}
         entry = {"figure": self._ranked(role), "value": ranked[name], "ema": name, "step": step, "images": images}
-        folder.save_best(state, {**entry, "stamp": stamp})
+        self.world.on_main(lambda: folder.save_best(state, {**entry, "stamp": stamp}))
 
     def _ranked(self, role: str) -> str:
         """Name of the figure that averages and checkpoints are ranked by."""
@@ -153,7 +156,7 @@ class Assessment:
             result[f"{self._ranked(first)}_by_ema"] = ranked
         if evaluator.quick_count == evaluator.count:
             self._keep_best(folder, step, images, config, ranked)
-        best = folder.read_json(folder.best)
+        best = self.world.on_main(lambda: folder.read_json(folder.best))
         return (
             result
             | self._source_figures()
@@ -187,7 +190,8 @@ class Assessment:
         """The figures of images `[N, C, H, W]` that the evaluator generated, and their features `[N, d]`. Without
         images, those of the features alone."""
         evaluator = self.ready()
-        labels = self._inputs(evaluator.seed).labels(0, len(features)) if self.data.classes else None
+        first = evaluator.first(quick)
+        labels = self._inputs(evaluator.seed).labels(first, len(features)) if self.data.classes else None
         paired = self.procedure.coupling.keeps_source and images is not None
         values = evaluator.judge_features(features, images, labels=labels, paired=paired, quick=quick, ranking=ranking)
         return {f"{role}_{name}": value for name, value in values.items()}
@@ -214,6 +218,7 @@ class Assessment:
         if not self._prepared:
             decoder = self.procedure.decoder
             data = self.data if decoder is None else Decoded(self.data, decoder)
-            self.evaluator.prepare(data, self.device)
+            with self.world.main_first():  # who trains a classifier and keeps features
+                self.evaluator.prepare(data, self.device, self.world.rank, self.world.size)
             self._prepared = True
         return self.evaluator

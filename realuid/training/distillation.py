@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from realuid.data.pixels import to_float
 from realuid.errors import CheckpointError
 from realuid.foreign.loading import load_weights
 from realuid.foreign.scaling import check_scaling
-from realuid.losses import DistillationLoss, Terms, gap
+from realuid.losses import DistillationLoss, gap
 from realuid.matching import MatchingModel, PosteriorMean, matching_model_of
 from realuid.samplers import FreshNoise
 from realuid.students import Student
@@ -30,6 +30,7 @@ from realuid.training.procedure import (
     Context,
     Generator,
     Procedure,
+    backward,
     check_groups,
     draw_path,
     empty_batch,
@@ -145,6 +146,9 @@ class Distillation(Procedure):
         head = {} if self.adversary is None else {"head": self.adversary.head}
         return {"student": self.student, "fake": self.fake, **head, "teacher": self.teacher.model}
 
+    def optimizers(self) -> dict[str, Adam]:
+        return {"student": self.student_optimizer, "fake": self.fake_optimizer}
+
     def start(self, context: Context) -> None:
         self._check_batches(context)
         self.teacher.load()
@@ -167,9 +171,13 @@ class Distillation(Procedure):
         if self.adversary is not None:
             initialise(self.adversary.head, context.randomness.seed, "head")
         self.to(context)
+        self.distribution = distribution = context.distribution
+        distribution.place(context.world, list(self.networks().values()))
+        self._fake_objective = distribution.objective(self._rivals(), self._fake_loss)
+        self._generator_objective = distribution.objective([self.student], self._generator_loss)
         self.student_optimizer.attach(self.student.parameters())
         self.fake_optimizer.attach(p for network in self._rivals() for p in network.parameters())
-        self.ema.attach(self.student)
+        self.ema.attach(self.student, distribution.template(self.student))
 
     def _rivals(self) -> list[nn.Module]:
         """The networks of the fake step."""
@@ -185,8 +193,6 @@ class Distillation(Procedure):
         for network in self.networks().values():
             network.to(context.device)
         self.teacher.model.eval().requires_grad_(False)
-        lanes = torch.arange(context.batch, device=context.device).view(context.randomness.lanes, -1)
-        self._real_rows = lanes[:, : self.real_batch // context.randomness.lanes].flatten()
 
     def _check_batches(self, context: Context) -> None:
         if self.real_batch > context.batch:
@@ -203,55 +209,64 @@ class Distillation(Procedure):
         return not (self.coupling.gaussian_source or self.coupling.keeps_source)
 
     def step(self, index: int) -> dict[str, Tensor]:
-        batch, substeps = self.context.batch, self.fake_steps + 1
-        metrics: dict[str, Tensor] = {}
+        context, substeps = self.context, self.fake_steps + 1
+        images, scalars = index * context.batch, {}
         self._train_rivals(True)
         for k in range(self.fake_steps):
             substep = index * substeps + k
-            loss = self._fake_loss(substep, self._draw(substep, index * self.fake_steps + k))
-            loss.backward()
-            metrics["fake_grad_norm"] = self.fake_optimizer.step(index * batch)
-        metrics["fake_loss"] = loss.detach()
+            shares = self._draw(context, substep, index * self.fake_steps + k)
+            scalars = backward(context, self._fake_objective, [(substep, drawn) for drawn in shares])
+            scalars["fake_grad_norm"] = self.fake_optimizer.step(images)
 
         self._train_rivals(False)
         substep = index * substeps + self.fake_steps
-        loss, terms = self._generator_loss(substep, self._draw(substep))
-        loss.backward()
-        metrics["generator_grad_norm"] = self.student_optimizer.step(index * batch)
+        shares = self._draw(context, substep)
+        scalars |= backward(context, self._generator_objective, [(substep, drawn) for drawn in shares])
+        scalars["generator_grad_norm"] = self.student_optimizer.step(images)
         self.ema.update()
-        return metrics | {"generator_loss": loss.detach(), "gap": gap(terms)}
+        return scalars
 
-    def _draw(self, substep: int, fake_step: int | None = None) -> Drawn:
-        """What an update starts from; a fake step has a number of its own and may use real images."""
-        context, randomness = self.context, self.context.randomness
-        if self.coupling.gaussian_source:
-            labels = randomness.labels("label", substep, context.batch, context.frequencies)
-            x0 = randomness.normal("generator", substep, context.batch, context.shape)
-            real = None
-            if fake_step is not None and self.uses_real_data:
-                batch = context.data.batch(fake_step * self.real_batch, self.real_batch)
-                real = to_float(batch.images), batch.labels
-            return Drawn(x0, labels, None, real)
-        batch = context.data.batch(substep * context.batch, context.batch)
-        return self._drawn_from(batch, fake_step is not None and self.uses_real_data)
+    def _draw(self, context: Context, substep: int, fake_step: int | None = None) -> list[Drawn]:
+        """What an update starts from, for each micro-batch; a fake step has a number of its own and may use real
+        images."""
+        wants_real = fake_step is not None and self.uses_real_data
+        if not self.coupling.gaussian_source:
+            batches = context.read(substep * context.batch, context.batch)
+            return [self._drawn_from(s, b, wants_real) for s, b in zip(context.shares(), batches, strict=True)]
+        real: Sequence[Batch | None] = [None] * context.parts
+        if fake_step is not None and wants_real:
+            real = context.read(fake_step * self.real_batch, self.real_batch)
+        return [
+            Drawn(
+                x0=share.randomness.normal("generator", substep, share.batch, share.shape),
+                labels=share.randomness.labels("label", substep, share.batch, share.frequencies),
+                beside=None,
+                real=None if batch is None else (to_float(batch.images), batch.labels),
+            )
+            for share, batch in zip(context.shares(), real, strict=True)
+        ]
 
-    def _drawn_from(self, batch: Batch, wants_real: bool) -> Drawn:
+    def _drawn_from(self, context: Context, batch: Batch, wants_real: bool) -> Drawn:
         """Sources and their labels come with the data, and so do the real images beside them."""
-        x0, rows = source_images(batch), self._real_rows
+        x0, rows = source_images(batch), self._real_rows(context)
         real = (to_float(batch.images[rows]), batch.labels[rows]) if wants_real else None
-        return Drawn(x0, batch.labels, self._others(x0) if self._exchanges else x0, real)
+        return Drawn(x0, batch.labels, self._others(context, x0) if self._exchanges else x0, real)
 
-    def _others(self, x0: Tensor) -> Tensor:
+    def _real_rows(self, context: Context) -> Tensor:
+        """The first rows of each lane of a micro-batch, beside whose generated samples real ones are put."""
+        lanes = torch.arange(len(context.randomness.rows(context.batch)), device=context.device)
+        return lanes.view(len(context.randomness.own), -1)[:, : self.real_batch // context.randomness.lanes].flatten()
+
+    def _others(self, context: Context, x0: Tensor) -> Tensor:
         """Every sample's neighbour's source, within its lane: independent of the sample's own."""
-        lanes = self.context.randomness.lanes
+        lanes = len(context.randomness.own)
         return x0.view(lanes, -1, *x0.shape[1:]).roll(1, dims=1).view_as(x0)
 
-    def _generate(self, substep: int, drawn: Drawn) -> Tensor:
+    def _generate(self, context: Context, substep: int, drawn: Drawn) -> Tensor:
         """Generated samples x1."""
-        randomness, context = self.context.randomness, self.context
 
         def noise(k: int) -> Tensor:
-            return randomness.normal(f"student {k}", substep, context.batch, context.shape)
+            return context.randomness.normal(f"student {k}", substep, context.batch, context.shape)
 
         return self.student(drawn.x0, drawn.labels, noise)
 
@@ -259,40 +274,47 @@ class Distillation(Procedure):
     def uses_real_data(self) -> bool:
         return self.loss.uses_real_data or self.adversary is not None
 
-    def _fake_loss(self, substep: int, drawn: Drawn) -> Tensor:
+    def _fake_loss(self, context: Context, substep: int, drawn: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
         teacher, target = self.teacher.model, self.loss.target
         with torch.no_grad():
-            x1 = self._generate(substep, drawn)
-            points = self._place(substep, drawn, x1, self.time_sampler, self.weight)
+            x1 = self._generate(context, substep, drawn)
+            points = self._place(context, substep, drawn, x1, self.time_sampler, self.weight)
             if not self.loss.uses_real_data:
                 del points[1:]
             f_star = predict(teacher, points, target) if self.loss.fake_step_needs_teacher else [None] * len(points)
         fake = predict(self.fake, points, target)
         generated, *rest = [p.terms(f, f_teacher) for p, f, f_teacher in zip(points, fake, f_star, strict=True)]
         loss = self.loss.fake_loss(generated, rest[0] if rest else None)
-        if self.adversary is None:
-            return loss
-        generated_logits, real_logits = self._logits(substep, drawn, x1)
-        return loss + self.adversary.fake_loss(generated_logits, real_logits)
+        if self.adversary is not None:
+            generated_logits, real_logits = self._logits(context, substep, drawn, x1)
+            loss = loss + self.adversary.fake_loss(generated_logits, real_logits)
+        return loss, {"fake_loss": loss}
 
-    def _generator_loss(self, substep: int, drawn: Drawn) -> tuple[Tensor, Terms]:
-        x1, target = self._generate(substep, drawn), self.loss.target
-        points = self._place(substep, drawn, x1, self.generator_time_sampler, self.generator_weight)
+    def _generator_loss(self, context: Context, substep: int, drawn: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
+        x1, target = self._generate(context, substep, drawn), self.loss.target
+        points = self._place(context, substep, drawn, x1, self.generator_time_sampler, self.generator_weight)
         with torch.set_grad_enabled(self.loss.differentiates_networks):
             (f_star,), (fake,) = predict(self.teacher.model, points, target), predict(self.fake, points, target)
         terms = points[0].terms(fake, f_star)
         loss = self.loss.generator_loss(terms)
         if self.adversary is not None:
-            (logits,) = self._logits(substep, drawn, x1)
+            (logits,) = self._logits(context, substep, drawn, x1)
             loss = loss + self.adversary.generator_loss(logits)
-        return loss, terms
+        return loss, {"generator_loss": loss, "gap": gap(terms)}
 
     def _place(
-        self, substep: int, drawn: Drawn, x1: Tensor, law: TimeSampler, weight: Weight, purpose: str = ""
+        self,
+        context: Context,
+        substep: int,
+        drawn: Drawn,
+        x1: Tensor,
+        law: TimeSampler,
+        weight: Weight,
+        purpose: str = "",
     ) -> list[Points]:
         """Generated samples x1 on the path and, if some were drawn, real ones at the same times with the same noise."""
-        teacher, target, rows = self.teacher.model, self.loss.target, self._real_rows
-        draws = draw_path(self.context, teacher.interpolant, law, substep, drawn.beside, purpose)
+        teacher, target, rows = self.teacher.model, self.loss.target, self._real_rows(context)
+        draws = draw_path(context, teacher.interpolant, law, substep, drawn.beside, purpose)
         points = [place(teacher, target, weight, x1, drawn.labels, draws)]
         if drawn.real is not None:
             same = draws.take(rows)
@@ -301,15 +323,16 @@ class Distillation(Procedure):
             points.append(place(teacher, target, weight, *drawn.real, same))
         return points
 
-    def _logits(self, substep: int, drawn: Drawn, x1: Tensor) -> list[Tensor]:
+    def _logits(self, context: Context, substep: int, drawn: Drawn, x1: Tensor) -> list[Tensor]:
         """What the adversary's head says of generated samples x1 and, if some were drawn, of real ones."""
         assert self.adversary is not None
         assert isinstance(self.fake, MatchingModel)
-        points = self._place(substep, drawn, x1, self.adversary.time_sampler, self.weight, "adversary ")
+        points = self._place(context, substep, drawn, x1, self.adversary.time_sampler, self.weight, "adversary ")
         return [self.adversary.head(self.fake.encode(p.x_t, p.t, p.labels, p.x0)) for p in points]
 
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
-        student = self.ema.averaged(ema)
+        student, teacher = self.ema.averaged(ema), self.distribution.alone(self.teacher.model)
+        assert isinstance(teacher, PosteriorMean)
 
         @torch.no_grad()
         def generate(x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
@@ -317,12 +340,12 @@ class Distillation(Procedure):
 
         return {
             "student": generate,
-            "teacher": lambda x0, labels, noise: self.sampler(self.teacher.model, x0, labels, noise),
+            "teacher": lambda x0, labels, noise: self.sampler(teacher, x0, labels, noise),
         }
 
     def sampling(self, role: str) -> dict[str, str | None]:
         if role == "teacher":
-            return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": checksum(self.teacher.model)}
+            return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": self.teacher.checksum}
         weights = checksum(self.ema.averaged())
         return {"sampler": self.student.name, "ema": self.ema.names[0], "weights": weights}
 
@@ -332,7 +355,7 @@ class Distillation(Procedure):
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
         def drawn(wants_real: bool) -> Drawn:
             if not self.coupling.gaussian_source:
-                return self._drawn_from(empty_batch(context, context.batch), wants_real)
+                return self._drawn_from(context, empty_batch(context, context.batch), wants_real)
             made, real = empty_batch(context, context.batch), empty_batch(context, self.real_batch)
             return Drawn(
                 to_float(made.images), made.labels, None, (to_float(real.images), real.labels) if wants_real else None
@@ -340,11 +363,11 @@ class Distillation(Procedure):
 
         def fake_step() -> Tensor:
             self._train_rivals(True)
-            return self._fake_loss(0, drawn(self.uses_real_data))
+            return self._fake_loss(context, 0, drawn(self.uses_real_data))[0]
 
         def generator_step() -> Tensor:
             self._train_rivals(False)
-            return self._generator_loss(0, drawn(False))[0]
+            return self._generator_loss(context, 0, drawn(False))[0]
 
         self._check_batches(context)
         self.to(context)
@@ -357,7 +380,7 @@ class Distillation(Procedure):
 
     def state_dict(self) -> dict:
         return {
-            "teacher": checksum(self.teacher.model),
+            "teacher": self.teacher.checksum,
             "student": self.student.state_dict(),
             "fake": [network.state_dict() for network in self._rivals()],
             "student_optimizer": self.student_optimizer.state_dict(),
@@ -365,7 +388,7 @@ class Distillation(Procedure):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        if state["teacher"] != checksum(self.teacher.model):
+        if state["teacher"] != self.teacher.checksum:
             raise CheckpointError("the run was begun with another teacher: choose another --out, or --fresh")
         self.student.load_state_dict(state["student"])
         for network, weights in zip(self._rivals(), state["fake"], strict=True):

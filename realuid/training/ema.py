@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from realuid.checkpoints.sharded import joined, split
+from realuid.training.distribution import carrying, whole
 
 __all__ = ["EMA"]
 
@@ -35,9 +37,10 @@ class EMA:
         """Names of the averages, the decays as text; the first is the default."""
         return list(self.decays)
 
-    def attach(self, module: nn.Module) -> None:
-        """Starts all averages at the weights of `module`, which is the one followed from now on."""
-        self.module = module
+    def attach(self, module: nn.Module, template: nn.Module | None = None) -> None:
+        """Starts all averages at the weights of `module`, which is the one followed from now on. Where it is sharded,
+        so are they, and copies are made from `template` (`Distribution.template`)."""
+        self.module, self.template = module, template or module
         self.weights: dict[str, list[Tensor]] = {
             name: [p.detach().float().clone() for p in module.parameters()] for name in self.decays
         }
@@ -51,16 +54,16 @@ class EMA:
             torch._foreach_lerp_(self.weights[name], current, 1 - min(decay, warm))
         self.updates += 1
 
-    @torch.no_grad()
     def averaged(self, name: str | None = None) -> nn.Module:
-        """A copy of the module, in evaluation mode, that carries the average `name` (default: the first).
+        """A copy of the module, in evaluation mode, that carries the average `name` (default: the first). Where it is
+        sharded, each process gets a whole copy, and all must ask for it.
 
         Raises:
             KeyError: if there is no such average.
         """
-        module = copy.deepcopy(self.module).eval().requires_grad_(False)
-        torch._foreach_copy_(list(module.parameters()), self.weights[name or self.names[0]])
-        return module
+        copy = carrying(self.template, [whole(w) for w in self.weights[name or self.names[0]]])
+        copy.load_state_dict(self._buffers, strict=False)
+        return copy
 
     def state_dict(self) -> dict:
         """Number of updates, and for every average its weights by name: averages of parameters, and buffers as they are
@@ -68,6 +71,11 @@ class EMA:
         names = [n for n, _ in self.module.named_parameters()]
         sets = {name: dict(zip(names, weights, strict=True)) | self._buffers for name, weights in self.weights.items()}
         return {"updates": self.updates, "weights": sets}
+
+    def whole_state_dict(self) -> dict:
+        """`state_dict` with whole tensors; where they are sharded, all processes must ask for it."""
+        tensors, rest = split(self.state_dict())
+        return joined(rest, {place: whole(value) for place, value in tensors.items()})
 
     @property
     def _buffers(self) -> dict[str, Tensor]:

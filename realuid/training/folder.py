@@ -1,13 +1,12 @@
 """The run folder: the files of a run, where they lie, and how they survive an interruption.
 
-config.gin  metrics.jsonl  samples/  checkpoints/  best.json  summary.json  exit.json  report.html
+config.gin  metrics.jsonl  samples/  checkpoints/ (or checkpoints.url)  best.json  summary.json  exit.json  report.html
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 from loguru import logger
 
-from realuid import checkpoints
 from realuid.atomic import write_atomically
-from realuid.errors import CheckpointError, RunError
+from realuid.checkpoints import CheckpointStore
+from realuid.errors import RunError
 
 
 class RunFolder:
@@ -47,12 +46,8 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """What the best checkpoint by the evaluator's first metric is, and its stamp; the file is `best_checkpoint`."""
+        """What the best checkpoint by the evaluator's first metric is, and its stamp; the file is `store.best`."""
         return self.path / "best.json"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "best.pt"
 
     @property
     def exit(self) -> Path:
@@ -70,43 +65,31 @@ class RunFolder:
     def read_json(self, path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
-        names = (path.name for path in (self.path / "checkpoints").glob("step_*.pt"))
-        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d+)\.pt", name)))
+    @property
+    def store(self) -> CheckpointStore:
+        """The run's checkpoints: in the folder `checkpoints`, or where the file `checkpoints.url` says."""
+        elsewhere = self.path / "checkpoints.url"
+        if elsewhere.exists():
+            return CheckpointStore(elsewhere.read_text(encoding="utf-8").strip())
+        return CheckpointStore(str(self.path / "checkpoints"))
 
-    def checkpoint(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step_{step:08d}.pt"
-
-    def newest_checkpoint(self) -> Path:
-        """The checkpoint that a resumed run starts from.
-
-        Raises:
-            CheckpointError: if there is none.
-        """
-        steps = self.checkpoint_steps()
-        if not steps:
-            raise CheckpointError(f"{self} has no checkpoint")
-        return self.checkpoint(steps[-1])
-
-    def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> None:
-        """Writes a checkpoint atomically, then drops all but the newest `keep`."""
-        self.checkpoint(step).parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.save(str(self.checkpoint(step)), state)
-        for old in self.checkpoint_steps()[:-keep]:
-            self.checkpoint(old).unlink()
+    def keep_checkpoints_at(self, url: str | None) -> None:
+        """Says where the checkpoints of this run are; None for its own folder."""
+        if url is None:
+            (self.path / "checkpoints.url").unlink(missing_ok=True)
+        else:
+            self.write_text(self.path / "checkpoints.url", url + "\n")
 
     def save_best(self, state: dict[str, Any], entry: dict[str, Any]) -> None:
         """Writes the best checkpoint, then what it is: after a crash in between, the next one is better than what
         best.json says, and is kept."""
-        self.best_checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.save(str(self.best_checkpoint), state)
+        self.store.save_best(state)
         self.write_json(self.best, entry)
 
     def begin(self, config: str) -> None:
         """Makes the folder that of a run at work: its config, and no word of how it ended."""
         self.write_text(self.config, config)
-        if not self.checkpoint_steps():  # a run from the start owes nothing to one that did not come so far
+        if not self.store.steps():  # a run from the start owes nothing to one that did not come so far
             self.best.unlink(missing_ok=True)
         self.exit.unlink(missing_ok=True)
         self.summary.unlink(missing_ok=True)

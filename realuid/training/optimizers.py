@@ -7,9 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from realuid.training.distribution import whole
 
 __all__ = ["Adam", "ConstantRate", "CosineRate"]
+
+MEMORY = 0.99
+"""Decay of the running mean of the gradient's norm."""
 
 
 class Rate(ABC):
@@ -64,6 +69,9 @@ class CosineRate(Rate):
 class Adam:
     """torch's AdamW, fused where the device has it, with clipping of the gradient's norm.
 
+    An update whose gradient is not finite, or far larger than usual, is left out on the device: weights and moments
+    stay as they are, and it is counted.
+
     Args:
         lr: learning rate.
         rate: its factor over the run.
@@ -71,9 +79,10 @@ class Adam:
         eps: added to the denominator.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
+        spike: an update is also left out if the norm is more than this many times its running mean; None for never.
 
     Raises:
-        ValueError: if `lr` or `clip` is not positive, or a beta leaves [0, 1).
+        ValueError: if `lr` or `clip` is not positive, a beta leaves [0, 1), or `spike` is at most 1.
     """
 
     def __init__(
@@ -85,10 +94,13 @@ class Adam:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         clip: float = 1.0,
+        spike: float | None = None,
     ) -> None:
         if lr <= 0 or clip <= 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"lr and clip must be positive and betas in [0, 1), got {lr}, {clip} and {betas}")
-        self.lr, self.rate, self.clip = lr, rate, clip
+        if spike is not None and spike <= 1:
+            raise ValueError(f"spike must be more than 1, got {spike}")
+        self.lr, self.rate, self.clip, self.spike = lr, rate, clip, spike
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def attach(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -98,25 +110,59 @@ class Adam:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=self.lr, betas=(beta1, beta2), eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
+        zero = torch.zeros((), device=self.parameters[0].device)
+        self.skipped, self.in_a_row, self.usual = zero.clone(), zero.clone(), zero.clone()
+        """Updates left out, all and the latest ones in a row; running mean of the norm of the others, 0 before them."""
 
-    def step(self, images: int) -> torch.Tensor:
+    @torch.no_grad()
+    def step(self, images: int) -> Tensor:
         """One update from the gradients, which are then dropped.
 
         Args:
             images: images trained on so far; sets the learning rate.
 
         Returns:
-            The gradient's norm before clipping, a scalar tensor on the device.
+            The gradient's norm before clipping, over all processes, a scalar tensor on the device.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True))
+        bad = self._left_out(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * self.rate(images)
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # how torch's gradient scaler has an update left out
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
+    def _left_out(self, norm: Tensor) -> Tensor:
+        """1 if the update is to be left out, else 0; counted, without a look from the host."""
+        bad = ~torch.isfinite(norm)
+        if self.spike is not None:
+            bad |= (self.usual > 0) & (norm > self.spike * self.usual)
+        left_out = bad.float()
+        self.skipped += left_out
+        self.in_a_row = (self.in_a_row + left_out) * left_out
+        mean = torch.where(self.usual > 0, torch.lerp(self.usual, norm.float(), 1 - MEMORY), norm.float())
+        self.usual = torch.where(bad, self.usual, mean)
+        return left_out
+
     def state_dict(self) -> dict:
-        return self.optimizer.state_dict()
+        """torch's, and what is known of the gradient's norm."""
+        return {
+            **self.optimizer.state_dict(),
+            "norm": {"skipped": self.skipped, "in_a_row": self.in_a_row, "usual": self.usual},
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        self.optimizer.load_state_dict(state)
+        norm = state["norm"]
+        self.skipped, self.in_a_row, self.usual = norm["skipped"], norm["in_a_row"], norm["usual"]
+        self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "norm"})
+
+    @torch.no_grad()
+    def materialise(self) -> None:
+        """Makes torch's optimiser have the state that it would make in its first step: something to load into."""
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)

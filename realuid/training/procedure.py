@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +17,11 @@ from realuid.decoders import Decoder
 from realuid.interpolants import Interpolant
 from realuid.samplers import FreshNoise, Sampler
 from realuid.time_samplers import TimeSampler
+from realuid.training.distribution import Distribution, Objective, Replicated
 from realuid.training.ema import EMA
+from realuid.training.optimizers import Adam
 from realuid.training.randomness import Randomness
+from realuid.training.world import World
 
 Generator = Callable[[Tensor, Tensor, FreshNoise], Tensor]
 """From source samples `[B, C, H, W]`, labels `[B]` and fresh noise to images `[B, C, H, W]` in about [-1, 1]."""
@@ -37,6 +40,25 @@ class Context:
     frequencies: Tensor
     """Images of each class `[classes]`, on the device; empty for unconditional data."""
     randomness: Randomness
+    """Of the lanes of the global batch that are this process's."""
+    parts: int = 1
+    """Micro-batches that this process takes its lanes in, one after another."""
+    world: World = field(default_factory=lambda: World(torch.device("cpu")))
+    distribution: Distribution = field(default_factory=Replicated)
+
+    def shares(self) -> list[Context]:
+        """The context of each micro-batch: some of the lanes each."""
+        own = self.randomness.own
+        lanes = len(own) // self.parts
+        firsts = range(own.start, own.stop, lanes)
+        return [replace(self, randomness=self.randomness.of(range(n, n + lanes)), parts=1) for n in firsts]
+
+    def read(self, start: int, count: int) -> list[Batch]:
+        """This process's rows of the samples `start` to `start + count`, read at once, for each micro-batch."""
+        rows = self.randomness.rows(count)
+        batch, size = self.data.batch(start + rows.start, len(rows)), len(rows) // self.parts
+        pieces = [(None,) * self.parts if part is None else part.split(size) for part in batch]
+        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
 
 class Procedure(ABC):
@@ -48,6 +70,9 @@ class Procedure(ABC):
     """The teacher's, in many steps."""
     ema: EMA
     """Averages of the network that the procedure is about; what is evaluated and exported."""
+
+    distribution: Distribution = Replicated()
+    """How the networks are spread over processes, once it has started."""
 
     decoder: Decoder | None = None
     """Turns samples into pictures, where they are latents."""
@@ -67,8 +92,13 @@ class Procedure(ABC):
         """
 
     @abstractmethod
+    def optimizers(self) -> dict[str, Adam]:
+        """The optimisers by role of what they train."""
+
+    @abstractmethod
     def step(self, index: int) -> dict[str, Tensor]:
-        """The step number `index` (from 0): updates the networks and returns scalars on the device, to be averaged."""
+        """The step number `index` (from 0): updates the networks and returns scalars on the device, this process's
+        share of them, to be averaged over steps and processes."""
 
     @abstractmethod
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
@@ -103,6 +133,25 @@ class Procedure(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict) -> None: ...
+
+
+def backward(context: Context, objective: Objective, shares: Sequence[tuple[Any, ...]]) -> dict[str, Tensor]:
+    """Leaves the gradient of the objective's mean over all micro-batches of all processes.
+
+    Args:
+        shares: arguments of the objective for each of this process's micro-batches.
+
+    Returns:
+        Means of the objective's scalars over this process's micro-batches.
+    """
+    sums: dict[str, Tensor] = {}
+    for number, (share, arguments) in enumerate(zip(context.shares(), shares, strict=True), start=1):
+        with objective.summing(last=number == len(shares)):
+            loss, scalars = objective(share, *arguments)
+            (loss / len(shares)).backward()
+        for name, value in scalars.items():
+            sums[name] = sums.get(name, 0) + value.detach() / len(shares)
+    return sums
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.number: int | None = None
         self._deferred = False
+        self._process = os.getpid()
 
     def __enter__(self) -> StopSignal:
         self._previous = {}
@@ -52,6 +53,8 @@ class StopSignal:
             self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            raise SystemExit(128 + number)  # a forked reader of data
         if not self._deferred or self.number is not None:
             raise Interrupted(number)
         self.number = number

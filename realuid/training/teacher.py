@@ -20,6 +20,7 @@ from realuid.training.procedure import (
     Context,
     Generator,
     Procedure,
+    backward,
     check_groups,
     draw_path,
     empty_batch,
@@ -76,13 +77,18 @@ class TeacherTraining(Procedure):
     def networks(self) -> dict[str, nn.Module]:
         return {"teacher": self.model}
 
+    def optimizers(self) -> dict[str, Adam]:
+        return {"teacher": self.optimizer}
+
     def start(self, context: Context) -> None:
         self._check_batch(context)
         self.context = context
         initialise(self.model, context.randomness.seed, "teacher")
         self.model.to(context.device).train()
+        context.distribution.place(context.world, [self.model])
+        self._objective = context.distribution.objective([self.model], self._loss)
         self.optimizer.attach(self.model.parameters())
-        self.ema.attach(self.model)
+        self.ema.attach(self.model, context.distribution.template(self.model))
 
     def _check_batch(self, context: Context) -> None:
         check_groups(context, self.coupling, batch=context.batch)
@@ -93,22 +99,23 @@ class TeacherTraining(Procedure):
             )
 
     def step(self, index: int) -> dict[str, Tensor]:
-        batch = self.context.batch
-        loss = self._loss(self.context, index, self.context.data.batch(index * batch, batch))
-        loss.backward()
-        norm = self.optimizer.step(index * batch)
+        context = self.context
+        batches = context.read(index * context.batch, context.batch)
+        scalars = backward(context, self._objective, [(index, batch) for batch in batches])
+        scalars["teacher_grad_norm"] = self.optimizer.step(index * context.batch)
         self.ema.update()
-        return {"teacher_loss": loss.detach(), "teacher_grad_norm": norm}
+        return scalars
 
-    def _loss(self, context: Context, index: int, batch: Batch) -> Tensor:
+    def _loss(self, context: Context, index: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         x1, labels = to_float(batch.images), batch.labels
         x0 = None if self.coupling.gaussian_source else source_images(batch)
         draws = draw_path(context, self.model.interpolant, self.time_sampler, index, x0)
         x0 = self.coupling.pair(draws.x0, x1, labels)
         if self.label_dropout:
-            dropped = context.randomness.uniform("label dropout", index, len(x1)) < self.label_dropout
+            dropped = context.randomness.uniform("label dropout", index, context.batch) < self.label_dropout
             labels = torch.where(dropped, context.data.classes, labels)
-        return regression_loss(self.model, x0=x0, x1=x1, z=draws.z, t=draws.t, labels=labels, weight=self.weight)
+        loss = regression_loss(self.model, x0=x0, x1=x1, z=draws.z, t=draws.t, labels=labels, weight=self.weight)
+        return loss, {"teacher_loss": loss}
 
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
         model = self.ema.averaged(ema)
@@ -121,7 +128,7 @@ class TeacherTraining(Procedure):
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
         def teacher_step() -> Tensor:
-            return self._loss(context, 0, empty_batch(context, context.batch))
+            return self._loss(context, 0, empty_batch(context, context.batch))[0]
 
         self._check_batch(context)
         return {"teacher": (1, teacher_step)}

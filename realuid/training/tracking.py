@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,68 @@ import torch
 from torch import Tensor
 
 from realuid.training.folder import RunFolder
+from realuid.training.world import World
 
 
 class Meters:
-    """Means of scalars that stay on the device until they are read; part of a checkpoint, so that the line after an
-    interruption is the one that would have been written without it."""
+    """Means of scalars over steps and processes. They stay on the device until they are read; numbers that are not
+    finite are left out, and what is never finite has no mean.
 
-    def __init__(self) -> None:
+    They are part of a checkpoint, so that the line after an interruption is the one that would have been written
+    without it.
+
+    Args:
+        world: all processes must add the same names, and read together.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, Tensor] = {}
 
     def add(self, scalars: dict[str, Tensor]) -> None:
+        """One step's numbers."""
         for name, value in scalars.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.count += 1
+            finite = torch.isfinite(value)
+            value = torch.where(finite, value.float(), 0.0)
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts[name] + finite if name in self.counts else finite.float()
 
     def take(self) -> dict[str, float]:
         """The means since the last call; the one place where a step's numbers are read from the device."""
+        if not self.sums:
+            return {}
+        sums, counts = (rows.double().sum(0) for rows in self._gathered())
+        means = (sums / counts).tolist()
         names = list(self.sums)
-        values = torch.stack([self.sums[name].float() for name in names]).div(self.count).tolist() if names else []
-        self.sums, self.count = {}, 0
-        return dict(zip(names, values, strict=True))
+        self.clear()
+        return {name: mean for name, mean in zip(names, means, strict=True) if math.isfinite(mean)}
 
-    def broken(self) -> list[str]:
-        """Names of the scalars that are not finite."""
-        return [name for name, value in self.sums.items() if not bool(torch.isfinite(value))]
+    def _gathered(self) -> tuple[Tensor, Tensor]:
+        """Sums and counts of every process, `[size, names]`."""
+        both = torch.stack([*self.sums.values(), *self.counts.values()])
+        return self.world.gathered(both).chunk(2, dim=1)  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": dict(self.sums), "count": self.count}
+        if not self.sums:
+            return {"names": [], "sums": [], "counts": []}
+        sums, counts = self._gathered()
+        return {"names": list(self.sums), "sums": sums.tolist(), "counts": counts.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.count = dict(state["sums"]), state["count"]
+        """Restores `state_dict`; with another number of processes, the first takes the sums of all."""
+        self.clear()
+        if not state["names"]:
+            return
+        for name, target in (("sums", self.sums), ("counts", self.counts)):
+            rows = torch.tensor(state[name], device=self.world.device)
+            if len(rows) != self.world.size:
+                rows = torch.cat([rows.sum(0, keepdim=True), rows.new_zeros(self.world.size - 1, rows.shape[1])])
+            target |= dict(zip(state["names"], rows[self.world.rank].unbind(), strict=True))
 
 
 class Tracker:
@@ -52,7 +84,7 @@ class Tracker:
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        self.path = folder.metrics
+        self.folder, self.path = folder, folder.metrics
         _drop_lines_after(folder, step)
         self.board = _tensorboard(folder.path / "tensorboard", step)
 
@@ -65,22 +97,34 @@ class Tracker:
                 if isinstance(value, int | float) and name not in ("step", "images"):
                     self.board.add_scalar(name, value, line["images"])
 
+    def roll_back(self, step: int) -> None:
+        """Drops the lines after a step."""
+        _drop_lines_after(self.folder, step)
+
+    def has(self, step: int) -> bool:
+        """Whether there is a line of this step."""
+        return any(line["step"] == step for line in _lines(self.folder))
+
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
 
 
-def _drop_lines_after(folder: RunFolder, step: int) -> None:
-    if not folder.metrics.exists():
-        return
-    kept = []
-    for line in folder.metrics.read_text(encoding="utf-8").splitlines():
+def _lines(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, up to the torn last one of a killed run."""
+    found = []
+    for line in folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except json.JSONDecodeError:  # the torn last line of a killed run
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
             break
-    folder.write_text(folder.metrics, "".join(kept))
+    return found
+
+
+def _drop_lines_after(folder: RunFolder, step: int) -> None:
+    if folder.metrics.exists():
+        kept = [json.dumps(line) + "\n" for line in _lines(folder) if line["step"] <= step]
+        folder.write_text(folder.metrics, "".join(kept))
 
 
 def _tensorboard(path: Path, step: int) -> Any:

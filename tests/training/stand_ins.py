@@ -120,3 +120,13 @@ def context(batch: int, data: Dataset, *, seed: int = 0, lanes: int = 1) -> Cont
     randomness = Randomness(seed=seed, lanes=lanes, device=device)
     frequencies = data.label_counts.to(device)
     return Context(device, batch, data.shape, data, frequencies, randomness)
+
+
+def fake_loss(made: Distillation, substep: int, fake_step: int) -> Tensor:
+    (drawn,) = made._draw(made.context, substep, fake_step)
+    return made._fake_loss(made.context, substep, drawn)[0]
+
+
+def generator_loss(made: Distillation, substep: int) -> Tensor:
+    (drawn,) = made._draw(made.context, substep)
+    return made._generator_loss(made.context, substep, drawn)[0]

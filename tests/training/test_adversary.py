@@ -24,7 +24,7 @@ from realuid.training.distillation import Distillation
 from realuid.training.ema import EMA
 from realuid.training.optimizers import Adam, ConstantRate
 from realuid.weights import UnitWeight
-from tests.training.stand_ins import context, matching_model
+from tests.training.stand_ins import context, fake_loss, generator_loss, matching_model
 
 SHAPE, BATCH, LANES = (1, 4, 4), 8, 2
 
@@ -141,12 +141,12 @@ def test_in_the_generators_step_the_head_is_frozen_but_differentiated(tmp_path):
     made = distillation(tmp_path)
     made._train_rivals(False)
     assert not any(p.requires_grad for role in ("fake", "head") for p in made.networks()[role].parameters())
-    made._generator_loss(5, made._draw(5))[0].backward()
+    generator_loss(made, 5).backward()
     assert all(p.grad is None for role in ("fake", "head", "teacher") for p in made.networks()[role].parameters())
     full = gradient(made.student)
     made.student.zero_grad()
     made.adversary = None
-    made._generator_loss(5, made._draw(5))[0].backward()
+    generator_loss(made, 5).backward()
     assert bool((full - gradient(made.student)).abs().max() > 1e-4)  # what the head adds reaches the student
 
 
@@ -156,12 +156,12 @@ def test_what_the_head_adds_to_either_loss(tmp_path):
     asked = []
     encode = made.fake.encode
     made.fake.encode = lambda x_t, t, labels, x0: asked.append((x_t, t, labels)) or encode(x_t, t, labels, x0)
-    with_head = made._fake_loss(3, made._draw(3, 1)).item()
-    with_head_generator = made._generator_loss(3, made._draw(3))[0].item()
+    with_head = fake_loss(made, 3, 1).item()
+    with_head_generator = generator_loss(made, 3).item()
     generated, real, seen = asked
     made.adversary, head = None, made.adversary
-    without = made._fake_loss(3, made._draw(3, 1)).item()
-    without_generator = made._generator_loss(3, made._draw(3))[0].item()
+    without = fake_loss(made, 3, 1).item()
+    without_generator = generator_loss(made, 3).item()
 
     def logits(x_t, t, labels):
         return head.head(made.fake.network.encode(x_t, t.float(), labels))
@@ -178,7 +178,7 @@ def test_what_the_head_adds_to_either_loss(tmp_path):
     )
     assert not torch.allclose((1 - generated[1]) / 0.2, (0.9 - of_the_loss) / 0.8)  # draws of its own
     assert len(real[1]) == 4
-    assert torch.equal(real[1], generated[1][made._real_rows])
+    assert torch.equal(real[1], generated[1][made._real_rows(made.context)])
     assert torch.equal(real[2], Images().examples(4, 4).labels)
 
 
@@ -213,7 +213,7 @@ def test_dmd_builds_no_graphs_through_teacher_and_fake_in_the_generators_step(lo
             lambda module, inputs, output, role=role: built[role].append(output.requires_grad)
         )
     made._train_rivals(False)
-    made._generator_loss(5, made._draw(5))[0].backward()
+    generator_loss(made, 5).backward()
     assert built == {"teacher": [graphs], "fake": [graphs]}
     assert bool(gradient(made.student).abs().max() > 0)
 
@@ -222,7 +222,7 @@ def test_dmd_with_an_adversary_differentiates_the_head_all_the_same(tmp_path):
     made = distillation(tmp_path, loss=DMD(target=Data()))
     made.loss.generator_loss = lambda terms: 0 * terms.target.sum()
     made._train_rivals(False)
-    made._generator_loss(5, made._draw(5))[0].backward()
+    generator_loss(made, 5).backward()
     assert bool(gradient(made.student).abs().max() > 0)
 
 

@@ -60,7 +60,7 @@ class Copies:
 
 
 def assessment(coupling, evaluator=None):
-    return Assessment(Copies(coupling), Images(), evaluator, torch.device("cpu"))
+    return Assessment(Copies(coupling), Images(), evaluator, World(torch.device("cpu")))
 
 
 COUNT = 60
@@ -155,7 +155,7 @@ def test_latents_are_judged_as_pictures(tmp_path):
             seen.append(images.shape)
             return super().embed(images)
 
-    assessment = Assessment(procedure, data, Evaluator(features=Watching(), count=20), torch.device("cpu"))
+    assessment = Assessment(procedure, data, Evaluator(features=Watching(), count=20), World(torch.device("cpu")))
     assert "student_frechet" in assessment.quick(RunFolder(tmp_path / "quick"), 1, 10, "config")
     assert {shape[1:] for shape in seen} == {(3, 8, 8)}
     folder = RunFolder(tmp_path / "run")

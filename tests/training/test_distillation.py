@@ -10,7 +10,7 @@ from realuid.losses import RealUID
 from realuid.targets import Velocity
 from realuid.time_samplers import UniformTime
 from realuid.training.distillation import Distillation
-from tests.training.stand_ins import GaussianData, context, gaussian_distillation
+from tests.training.stand_ins import GaussianData, context, fake_loss, gaussian_distillation, generator_loss
 
 BATCH = 48
 
@@ -34,7 +34,7 @@ def fake_gradient(made: Distillation, draws: int) -> torch.Tensor:
     gradients = []
     for n in range(draws):
         made.fake.zero_grad()
-        made._fake_loss(n, made._draw(n, n)).backward()
+        fake_loss(made, n, n).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in made.fake.parameters()]))
     stacked = torch.stack(gradients)
     return torch.stack([stacked.mean(0), stacked.std(0) / draws**0.5])
@@ -62,19 +62,19 @@ def test_a_real_part_left_out_would_be_noticed():
 
 def test_real_samples_share_time_and_noise_with_the_first_generated_ones_of_their_lane():
     made = distillation(real_batch=8, lanes=4)
-    assert made._real_rows.tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
+    assert made._real_rows(made.context).tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
 
 
 def test_each_network_is_differentiated_only_in_its_own_step():
     made = distillation()
     made.fake.requires_grad_(True)
-    made._fake_loss(0, made._draw(0, 0)).backward()
+    fake_loss(made, 0, 0).backward()
     assert all(p.grad is None for p in made.student.parameters())
     assert all(p.grad is not None for p in made.fake.parameters())
 
     made.fake.zero_grad()
     made.fake.requires_grad_(False)
-    made._generator_loss(5, made._draw(5))[0].backward()
+    generator_loss(made, 5).backward()
     assert all(p.grad is None for p in made.fake.parameters())
     assert all(p.grad is not None for p in made.student.parameters())
 
@@ -97,7 +97,7 @@ def test_the_fake_sees_generated_and_real_samples_in_one_forward_pass():
     made = distillation(real_batch=8)
     sizes = []
     made.fake.network.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    made._fake_loss(0, made._draw(0, 0))
+    fake_loss(made, 0, 0)
     assert sizes == [BATCH + 8]
 
 

@@ -1,56 +1,14 @@
-"""Checkpoint files: one `torch.save` file anywhere fsspec reaches, written atomically, read without pickle's powers."""
+"""A network's weights out of a checkpoint, and what stands for them."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-from typing import Any
 
-import fsspec
 import torch
 from torch import Tensor, nn
 
+from realuid.checkpoints.reading import load
 from realuid.errors import CheckpointError
-
-FORMAT = 1
-
-
-def save(path: str, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors, numbers, text, lists and dicts of them) to any fsspec URL: it is there whole, or not."""
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
-    fs, target = fsspec.core.url_to_fs(path)
-    part = f"{target}.{os.getpid()}.part"
-    fs.pipe_file(part, buffer.getbuffer())
-    fs.mv(part, target)
-
-
-def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint with `weights_only=True`: nothing in the file is ever executed.
-
-    Raises:
-        CheckpointError: one line, if the file is missing, damaged, or no file of weights.
-    """
-    try:
-        with fsspec.open(path, "rb") as file:
-            return torch.load(file, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}") from None
-    except ImportError as error:  # a file system whose driver is not installed
-        raise CheckpointError(f"cannot read {path}: {error}") from None
-    except Exception as error:  # damage, and the errors that every kind of storage has of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable checkpoint: {reason}") from None
-
-
-def exists(path: str) -> bool:
-    """Whether there is a file at this path or URL; False also where its storage cannot be reached."""
-    try:
-        fs, target = fsspec.core.url_to_fs(path)
-        return bool(fs.exists(target))
-    except Exception:  # every kind of storage has errors of its own
-        return False
 
 
 def network_weights(path: str, ema: str | None = None) -> tuple[dict[str, Tensor], str | None]:

@@ -1,0 +1,80 @@
+"""One `torch.save` file, written atomically, read without pickle's powers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import fsspec
+import torch
+
+from realuid.errors import CheckpointError
+
+FORMAT = 1
+
+
+class Written(NamedTuple):
+    """What was written: to be found again like that, or not at all."""
+
+    bytes: int
+    sha256: str
+
+
+def save(path: str, state: dict[str, Any]) -> Written:
+    """Writes `state` (tensors, numbers, text, lists and dicts of them) to any fsspec URL: it is there whole, or not."""
+    fs, target = fsspec.core.url_to_fs(path)
+    part = f"{target}.{os.getpid()}.part"
+    try:
+        with fs.open(part, "wb") as file:
+            counted = _Counted(file)
+            torch.save({"format": FORMAT, **state}, counted)  # type: ignore[arg-type]  # all it needs is `write`
+        fs.mv(part, target)
+    except BaseException:
+        if fs.exists(part):
+            fs.rm(part)
+        raise
+    return Written(counted.bytes, counted.digest.hexdigest())
+
+
+class _Counted:
+    """A file being written whose length and checksum are known when it ends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.bytes, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Reads a file with `weights_only=True`: nothing in it is executed.
+
+    Raises:
+        CheckpointError: one line, if it is missing, damaged, or holds no weights.
+    """
+    with readable(path), fsspec.open(path, "rb") as file:
+        return torch.load(file, map_location=device, weights_only=True)
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Makes one line of whatever goes wrong while a checkpoint is read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except ImportError as error:  # a file system whose driver is not installed
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # damage, and the errors that every kind of storage has of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is not a readable checkpoint: {reason}") from None

@@ -1,0 +1,182 @@
+"""Where a run keeps its checkpoints: a folder anywhere fsspec reaches, in which what has no marker does not exist.
+
+step_00000010.pt        the state, in one file; or
+step_00000010/          the state of sharded networks, one part for each process
+step_00000010.json      the marker, written last: length and sha256 of every file of the state
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from realuid.checkpoints import files, sharded
+from realuid.errors import CheckpointError
+
+CHUNK = 1 << 22
+
+
+def step_name(step: int) -> str:
+    """What the files of a step's checkpoint are called, without their endings."""
+    return f"step_{step:08d}"
+
+
+def step_of(path: str) -> int | None:
+    """The step of a checkpoint's file or folder, by its name."""
+    match = re.fullmatch(r"step_(\d+)(\.pt)?", PurePosixPath(path.rstrip("/")).name)
+    return int(match[1]) if match else None
+
+
+class CheckpointStore:
+    """Checkpoints of one run by their step.
+
+    Args:
+        url: of the folder; made when first written to.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    @property
+    def best(self) -> str:
+        """The best checkpoint's file: averages only, see `RunFolder.best`."""
+        return f"{self.url}/best.pt"
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        fs, root = fsspec.core.url_to_fs(self.url)
+        fs.invalidate_cache(root)
+        names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)] if fs.isdir(root) else []
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d+)\.json", name)))
+
+    def path(self, step: int) -> str:
+        """Of a complete checkpoint: its file, or the folder of a sharded one.
+
+        Raises:
+            CheckpointError: if there is none of this step.
+        """
+        if step not in self.steps():
+            raise CheckpointError(f"{self.url} has no checkpoint of step {step}, only {self.steps()}")
+        return f"{self.url}/{self._marker(step)['state']}"
+
+    def newest(self) -> str:
+        """Path of the newest one.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        if not self.steps():
+            raise CheckpointError(f"{self.url} holds no checkpoint")
+        return self.path(self.steps()[-1])
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Writes a state into one file, then its marker."""
+        self._begin(step)
+        name = f"{step_name(step)}.pt"
+        written = files.save(f"{self.url}/{name}", state)
+        self._mark(step, name, {name: written._asdict()})
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Writes the best checkpoint's file."""
+        fs, root = fsspec.core.url_to_fs(self.url)
+        fs.makedirs(root, exist_ok=True)
+        files.save(self.best, state)
+
+    def save_broken(self, step: int, state: dict[str, Any]) -> str:
+        """Writes a state that is kept for inspection only, and is never resumed from; returns its path."""
+        path = f"{self.url}/broken_{step_name(step)}.pt"
+        files.save(path, state)
+        return path
+
+    def save_shards(
+        self, step: int, tensors: dict[str, Tensor], rest: Any, group: dist.ProcessGroup, main: bool
+    ) -> None:
+        """Writes this process's part of a state taken apart by `sharded.split`; all processes of the group must."""
+        name = step_name(step)
+        folder = f"{self.url}/{name}"
+        if main:
+            self._begin(step)
+        dist.barrier(group)
+        sharded.save(folder, tensors, group)
+        if main:
+            files.save(f"{folder}/{sharded.REST}", rest)
+            fs, root = fsspec.core.url_to_fs(folder)
+            fs.invalidate_cache(root)
+            names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)]
+            self._mark(step, name, {f"{name}/{n}": self._found(f"{name}/{n}")._asdict() for n in sorted(names)})
+        dist.barrier(group)
+
+    def load(self, step: int, device: torch.device, template: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Reads a state after its files have been compared with the marker; `template` as in `sharded.load`.
+
+        Raises:
+            CheckpointError: if it is not there, damaged, or does not fit the template.
+        """
+        path = self.path(step)
+        self.verify(step)
+        if path.endswith(".pt"):
+            state = files.load(path, device)
+            return state if template is None else sharded.laid_out(state, template)
+        with files.readable(path):
+            return sharded.load(path, template)
+
+    def verify(self, step: int) -> None:
+        """Compares lengths and checksums with the marker.
+
+        Raises:
+            CheckpointError: naming the file that is not what was written.
+        """
+        for name, expected in self._marker(step)["files"].items():
+            try:
+                found = self._found(name)
+            except FileNotFoundError:
+                raise CheckpointError(f"{self.url}/{name} is missing, though its checkpoint was complete") from None
+            if found._asdict() != expected:
+                raise CheckpointError(f"{self.url}/{name} is damaged: its checksum is not that of the marker")
+
+    def remove(self, step: int) -> None:
+        """Drops a checkpoint, its marker first."""
+        fs, root = fsspec.core.url_to_fs(self.url)
+        for name in (f"{step_name(step)}.json", f"{step_name(step)}.pt", step_name(step)):
+            if fs.exists(f"{root}/{name}"):
+                fs.rm(f"{root}/{name}", recursive=True)
+
+    def _begin(self, step: int) -> None:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        fs.makedirs(root, exist_ok=True)
+        self.remove(step)  # of this step there was another one, before a roll-back
+
+    def _mark(self, step: int, state: str, written: dict[str, Any]) -> None:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        content = json.dumps({"state": state, "files": written}, indent=1).encode()
+        marker = f"{root}/{step_name(step)}.json"
+        fs.pipe_file(f"{marker}.part", content)
+        fs.mv(f"{marker}.part", marker)
+
+    def _marker(self, step: int) -> dict[str, Any]:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        path = f"{self.url}/{step_name(step)}.json"
+        with files.readable(path):
+            marker = json.loads(fs.cat_file(f"{root}/{step_name(step)}.json"))
+            if not isinstance(marker["state"], str) or not all(
+                isinstance(name, str) and ".." not in name for name in (marker["state"], *marker["files"])
+            ):
+                raise CheckpointError(f"{path} is no marker of a checkpoint")
+            return marker
+
+    def _found(self, name: str) -> files.Written:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        digest, size = hashlib.sha256(), 0
+        with fs.open(f"{root}/{name}", "rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+                size += len(block)
+        return files.Written(size, digest.hexdigest())
