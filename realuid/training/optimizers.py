@@ -110,7 +110,7 @@ class Adam:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=self.lr, betas=(beta1, beta2), eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
-        zero = torch.zeros((), device=self.parameters[0].device)
+        zero = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         self.skipped, self.in_a_row, self.usual = zero.clone(), zero.clone(), zero.clone()
         """Updates left out, all and the latest ones in a row; running mean of the norm of the others, 0 before them."""
 
