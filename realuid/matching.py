@@ -97,21 +97,25 @@ class MatchingModel(PosteriorMean):
         self.conditioned = conditioned
         self._conversions: dict[Target, Conversion] = {}
 
-    def check_network(self, noise: int = 0) -> None:
+    def check_network(self, noise: int = 0, student: str = "") -> None:
         """Makes sure at assembly that the network takes and gives as many images as it will be asked for.
 
         Args:
             noise: images of noise that a student shows it.
+            student: the student's name.
 
         Raises:
             ValueError: naming the argument that does not fit. Networks that state neither `inputs` nor `height` pass.
         """
         name = type(self.network).__name__
         shown = ["x_t", *["x0"] * self.conditioned, *["noise"] * noise]
-        if getattr(self.network, "inputs", len(shown)) != len(shown):
+        taken = getattr(self.network, "inputs", len(shown))
+        if taken != len(shown):
+            wanted = noise + taken - len(shown)
+            other = f", or bind {student}.noise = {wanted}" if student and wanted >= 0 else ""
             raise ValueError(
-                f"{name}.inputs = {self.network.inputs}, but the network is shown {' and '.join(shown)}: bind "
-                f"{name}.inputs = {len(shown)} in its scope"
+                f"{name}.inputs = {taken}, but the network is shown {' and '.join(shown)}: bind "
+                f"{name}.inputs = {len(shown)} in its scope{other}"
             )
         if getattr(self.network, "height", self.target.height) != self.target.height:
             raise ValueError(

@@ -35,7 +35,7 @@ class Student(nn.Module, ABC):
         super().__init__()
         if noise < 0:
             raise ValueError(f"noise must be at least 0, got {noise}")
-        model.check_network(noise)
+        model.check_network(noise, type(self).__name__)
         self.model, self.noise = model, noise
 
     times: tuple[float, ...]

@@ -1,5 +1,18 @@
-"""For all tests: one thread, so that figures repeat and processes side by side do not wait for each other."""
+"""For all tests: one thread, so that figures repeat and processes side by side do not wait for each other;
+plug-ins stay with their test."""
 
+import pytest
 import torch
 
+from realuid.config._gin import gin
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _plug_ins_are_forgotten():
+    """gin keeps what a test's gin file imports: a later test would find two components of one name."""
+    yield
+    registry = gin.config._REGISTRY
+    for selector in [name for name, _ in registry.items() if not name.startswith(("realuid.", "gin."))]:
+        del gin.config._INVERSE_REGISTRY[registry.pop(selector).wrapped]

@@ -88,7 +88,11 @@ BROKEN = {
         BRIDGE + "MatchingModel.interpolant = @LinearInterpolant()\nMatchingModel.conditioned = True\n",
         "LinearInterpolant has g = 0",
     ),
-    "a deterministic student on random pairs": (BRIDGE + "OneStep.noise = 0\n", "bind OneStep.noise = 1"),
+    "a student whose network expects noise": (BRIDGE + "OneStep.noise = 0\n", "or bind OneStep.noise = 1"),
+    "a deterministic student on random pairs": (
+        BRIDGE + "OneStep.noise = 0\nstudent/UNet.inputs = 1\n",
+        "x1 is random given x0: bind OneStep.noise = 1",
+    ),
     "alpha = 1 with beta < 1": (FM + "RealUID.alpha = 1.0\n", "alpha = 1 needs beta = 1"),
     "gamma > 1": (
         FM.replace("fm", "trig") + "Distillation.loss = @GeneralRealUID()\nGeneralRealUID:\n    target = @Velocity()\n"

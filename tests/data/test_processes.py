@@ -1,7 +1,6 @@
 """Exactly once with real processes: forked workers, spawned ones that read from a real S3 server, two ranks."""
 
 import json
-import os
 import socket
 import time
 import urllib.request
@@ -47,8 +46,9 @@ def test_local_archives(tmp_path, start_method, workers):
 
 @pytest.fixture
 def s3(monkeypatch):
-    """A bucket on a server of its own."""
-    pytest.importorskip("s3fs")
+    """A bucket on a server of its own. File systems that other tests left open know neither server nor keys."""
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
     server_module = pytest.importorskip("moto.server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -71,14 +71,14 @@ def s3(monkeypatch):
             if attempt == 49:
                 raise
             time.sleep(0.1)
-    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    fs = fsspec.filesystem("s3")
     fs.mkdir("bucket")
     yield fs
     server.stop()
-    fsspec.filesystem("s3").clear_instance_cache()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_s3(tmp_path, s3):
+def test_s3(tmp_path, s3, monkeypatch):
     """Spawned workers, two sets with equal file names and other content, and a shard cut on the server."""
     folder = numbered_set(tmp_path / "set", [7, 4, 9])
     other = numbered_set(tmp_path / "other", [7, 3, 9])
@@ -91,7 +91,7 @@ def test_s3(tmp_path, s3):
 
     whole = s3.cat_file("bucket/set/train-000001.tar")
     s3.pipe_file("bucket/set/train-000001.tar", whole[: len(whole) // 2 // 512 * 512])
-    os.environ["REALUID_CACHE"] = str(tmp_path / "new cache")
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "new cache"))
     cut = opened("s3://bucket/set", 0)
     with pytest.raises(DataError, match=r"s3://bucket/set/train-000001.tar holds \d samples, the index says 4"):
         drained(cut)
