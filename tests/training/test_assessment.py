@@ -14,6 +14,7 @@ from realuid.evaluation.features import FeatureNetwork
 from realuid.training.assessment import ROWS, Assessment, Decoded
 from realuid.training.ema import EMA
 from realuid.training.folder import RunFolder
+from realuid.training.world import World
 from tests.training.test_adversary import Images
 
 

@@ -302,6 +302,10 @@ def test_a_teacher_is_trained_on_the_pairs_of_its_coupling(name):
 class Unused(nn.Module):
     """A network that must not be reached."""
 
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
     def forward(self, x, time, labels):
         pytest.fail("the network was asked")
 
@@ -317,6 +321,6 @@ def test_sources_are_needed_before_the_network_is_asked():
         optimizer=Adam(lr=1e-3, rate=ConstantRate()),
         ema=EMA(decays=(0.9,)),
     )
-    training.context = context(BATCH, GaussianData(50))
+    training.start(context(BATCH, GaussianData(50)))
     with pytest.raises(ValueError, match=r"Trainer\.data gives no source images"):
         training.step(0)
