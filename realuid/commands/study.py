@@ -27,10 +27,11 @@ from realuid import config as configuration
 from realuid.commands.console import guarded
 from realuid.errors import RunError
 from realuid.evaluation.charts import standalone
-from realuid.evaluation.history import curve, read_json, read_lines
+from realuid.evaluation.history import curve, measured_as, read_json, read_lines, read_text
 from realuid.evaluation.page import save_text
 from realuid.evaluation.study import Plan, Row, curves, tables
 from realuid.training.folder import RunFolder
+from realuid.training.signals import Interrupted, StopSignal
 
 TRAIN = "import sys; from realuid.commands.train import main; sys.exit(main(sys.argv[1:]))"
 LOOK_S = 0.5
@@ -56,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown := [name for name in arguments.only or () if name not in names]:
             raise RunError(f"--only {unknown[0]}: the rows are {', '.join(names)}")
         runs = [run for run in study.runs() if not arguments.only or run.row.name in arguments.only]
-        failed = [] if arguments.tables else study.work(runs, arguments.jobs)
+        try:
+            with StopSignal():
+                failed = [] if arguments.tables else study.work(runs, arguments.jobs)
+        except Interrupted as interruption:
+            logger.warning("{}; the same command goes on from there", interruption)
+            return interruption.code
         logger.info("study: {}", study.write())
         return 1 if failed else 0
 
@@ -100,12 +106,22 @@ class Run:
         options = [("--gin", name) for name in self.row.gin] + [("--bind", text) for text in self.bind]
         return [part for option in options for part in option]
 
+    @property
+    def log(self) -> Path:
+        return self.folder.path / "log.txt"
+
     def start(self) -> subprocess.Popen[bytes]:
         """Trains in a process of its own, whose words go to the run folder."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with (self.folder.path / "log.txt").open("ab") as log:
+        with self.log.open("ab") as log:
             command = [sys.executable, "-c", TRAIN, *self.arguments, "--out", str(self.folder)]
-            return subprocess.Popen(command, stdout=log, stderr=log)
+            # A session of its own: Ctrl-C reaches it once, from here, and the run can finish its step.
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def reason(self) -> str:
+        """Why it failed: what it left, or the last that it said if it came to nothing."""
+        said = read_text(self.log).strip().splitlines()
+        return read_json(self.folder.exit).get("reason") or (said[-1] if said else f"see {self.log}")
 
     def keep(self, figure: str) -> None:
         """Writes the record of a finished run, and keeps its samples beside it."""
@@ -120,8 +136,9 @@ class Run:
             "commit": _commit(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
         }
-        points = [[x, y, time_of.get(x, 0.0)] for x, y in curve(lines, figure)]
-        text = json.dumps({**summary, "study": study, "curve": points}, indent=1) + "\n"
+        name = measured_as(lines, figure)
+        points = [[x, y, time_of.get(x, 0.0)] for x, y in curve(lines, name)]
+        text = json.dumps({**summary, "study": study, "curve": points, "curve_figure": name}, indent=1) + "\n"
         save_text(self.record, text)
         grid = self.folder.samples("student")
         if grid.exists() and self.seed == self.row.seeds[0]:
@@ -163,11 +180,10 @@ class Study:
                         del working[run]
                         if process.returncode == 0:
                             run.keep(self.plan.figures[0])
-                            self.write()
+                            self._try_to_write()
                         else:
                             failed.append(str(run))
-                            reason = read_json(run.folder.exit).get("reason") or f"see {run.folder}/log.txt"
-                            logger.error("{} failed with status {}: {}", run, process.returncode, reason)
+                            logger.error("{} failed with status {}: {}", run, process.returncode, run.reason())
         finally:
             for process in working.values():  # an interrupted study interrupts its runs, which save what they have
                 process.terminate()
@@ -175,8 +191,19 @@ class Study:
                 process.wait()
         return failed
 
+    def _try_to_write(self) -> None:
+        """Tables of what is there so far; if they cannot be made now, the runs go on all the same."""
+        try:
+            self.write()
+        except (RunError, OSError) as error:
+            logger.error("no tables yet: {}", error)
+
     def write(self) -> Path:
-        """Writes the tables of all records, and their curves; returns the Markdown file."""
+        """Writes the tables of all records, and their curves; returns the Markdown file.
+
+        Raises:
+            RunError: if records were not measured alike.
+        """
         records = {(run.row.name, run.seed): record for run in self._runs if (record := run.read())}
         path = self.docs / f"{self.plan.name}.md"
         parts = [f"## {self.plan.name}", "", tables(self.plan, records)]

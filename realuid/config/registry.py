@@ -51,6 +51,7 @@ COMPONENT_MODULES = (
     "realuid.evaluation.frechet",
     "realuid.evaluation.kernel",
     "realuid.evaluation.inception_score",
+    "realuid.evaluation.class_share",
     "realuid.evaluation.neighbours",
     "realuid.evaluation.paired",
     "realuid.evaluation.evaluator",

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ class InMemory(Dataset):
         classes: the number of classes, checked against the data; 0 leaves the data's labels unused.
         split: which part of the data set.
         pairs: whether each sample holds a source image, too, to be read with it.
+        only: labels whose images are kept, for a set that lacks classes; None for all. The number of classes stays.
+
+    Raises:
+        ValueError: if `only` names no label, or one that there is not.
     """
 
     def __init__(
@@ -38,12 +43,16 @@ class InMemory(Dataset):
         classes: int = 0,
         split: str = "train",
         pairs: bool = False,
+        only: Sequence[int] | None = None,
     ) -> None:
+        if only is not None and (not only or (classes and not all(0 <= label < classes for label in only))):
+            raise ValueError(f"only must name labels from 0 to {classes - 1}, got {tuple(only)}")
         self.path = path
         self.shape = shape
         self.classes = classes
         self.split = split
         self.has_sources = pairs
+        self.only = None if only is None else tuple(sorted(set(only)))
 
     def missing(self) -> str | None:
         line = absence(self.path)
@@ -69,6 +78,12 @@ class InMemory(Dataset):
         counts = np.bincount(labels, minlength=len(index.classes))
         if split.labels is not None and tuple(counts) != split.labels:
             raise DataError(f"{self.path}: the labels of split '{self.split}' are not as often as the index says")
+        if self.only is not None:
+            rows = np.isin(labels, self.only)
+            if not rows.any():
+                raise DataError(f"{self.path}: no image of split '{self.split}' has a label of {self.only}")
+            images, labels, sources = images[rows], labels[rows], None if sources is None else sources[rows]
+            counts = np.bincount(labels, minlength=len(index.classes))
         if self.classes == 0:
             labels[:] = 0
         self._device = device
@@ -77,8 +92,9 @@ class InMemory(Dataset):
         self._labels = torch.from_numpy(labels).to(held)
         self._sources = None if sources is None else torch.from_numpy(sources).to(held)
         self._label_counts = torch.from_numpy(counts[: self.classes])
-        self._checksum = hashlib.sha256("".join(shard.sha256 for shard in split.shards).encode()).hexdigest()
-        self._order = Order(seed=seed, counts=[split.samples], window=1)
+        content = "".join(shard.sha256 for shard in split.shards) + (f" only {self.only}" if self.only else "")
+        self._checksum = hashlib.sha256(content.encode()).hexdigest()
+        self._order = Order(seed=seed, counts=[len(images)], window=1)
 
     def __len__(self) -> int:
         return len(self._images)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["curve", "number", "read_json", "read_lines", "read_text", "split_name"]
+__all__ = ["curve", "measured_as", "number", "read_json", "read_lines", "read_text", "split_name"]
 
 
 def read_text(path: Path) -> str:
@@ -51,6 +51,13 @@ def curve(rows: list[dict[str, Any]], name: str, against: str = "images") -> lis
         if at is not None and x is not None and y is not None:
             points[at] = x, y
     return sorted(points.values())
+
+
+def measured_as(rows: list[dict[str, Any]], figure: str) -> str:
+    """The name of the first average's curve of `figure`: `<figure>_of_<count>` where fewer images were generated during
+    the run than at its end."""
+    quick = {name for row in rows for name in row if name.startswith(f"{figure}_of_") and "@" not in name}
+    return max(quick, key=lambda name: len(curve(rows, name)), default=figure)
 
 
 def split_name(name: str) -> tuple[str, int | None, str | None]:

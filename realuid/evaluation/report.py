@@ -23,6 +23,7 @@ PANELS = {
     "grad": "Gradient norms",
     "gap": "Teacher–fake gap",
     "agreement": "Label agreement, share",
+    "class_share": "Share of the chosen classes",
     "psnr": "PSNR, dB",
     "per_s": "Speed, per second",
 }
@@ -92,6 +93,7 @@ FIGURES: list[tuple[str, str, Callable[[float], str], str]] = [
     ("memorised", "Memorised", _percent, "of the samples are copies of a training image"),
     ("nearest_ratio", "Distance to the nearest real image", short, "of a new real image 1, of a copy 0"),
     ("memorised_real", "Twins in the data", _percent, "real images that pass for copies of another"),
+    ("class_share", "Of the chosen classes", _percent, "read by the feature network as one of them"),
     ("agreement", "Label agreement", _percent, "read by the feature network as the label asked for"),
     ("psnr", "PSNR", _decibels, "to the real image that belongs to the source; higher is nearer"),
     ("ssim", "SSIM", short, "to the real image that belongs to the source; higher is nearer"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from realuid.errors import RunError
 from realuid.evaluation.charts import Series, line_chart
-from realuid.evaluation.history import number
+from realuid.evaluation.history import number, split_name
 from realuid.evaluation.stamps import comparable
 
 if sys.version_info >= (3, 11):
@@ -24,7 +24,8 @@ else:
 __all__ = ["Plan", "Row", "curves", "tables"]
 
 Record = Mapping[str, Any]
-"""A run's summary.json, with `study` (row, seed, command, ...) and `curve` (points of the ranking figure) added."""
+"""A run's summary.json, with `study` (row, seed, command, ...), `curve` (points of the first figure: images, value,
+wall time) and `curve_figure` (its name there, see `history.split_name`) added."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,17 @@ def _stamp(record: Record, figure: str) -> Mapping[str, Any]:
 
 def curves(plan: Plan, records: Mapping[tuple[str, int], Record]) -> dict[str, str]:
     """Charts of the first figure by what they are drawn against, `images` and `time`: the mean over a row's seeds, on a
-    band from the lowest to the highest of them."""
+    band from the lowest to the highest of them.
+
+    Raises:
+        RunError: if the curves of two records were measured on different numbers of images.
+    """
     charts = {}
-    title = plan.figures[0].replace("_", " ").capitalize()
+    drawn = {record["curve_figure"] for record in records.values() if record.get("curve")}
+    if len(drawn) > 1:
+        raise RunError(f"curves of {' and of '.join(sorted(drawn))} are not drawn together: evaluate all alike")
+    figure, count, _ = split_name(min(drawn, default=plan.figures[0]))
+    title = figure.replace("_", " ").capitalize() + (f" of {count:,} images" if count else "")
     for against, label, axis in (
         ("images", "images the generator was trained on", 1),
         ("time", "wall time in seconds", 2),

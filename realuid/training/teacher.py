@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from realuid.checkpoints import checksum
 from realuid.data.dataset import Batch
 from realuid.data.pixels import to_float
+from realuid.foreign.loading import load_weights
 from realuid.matching import MatchingModel, regression_loss
 from realuid.samplers import Sampler
 from realuid.time_samplers import TimeSampler
@@ -41,6 +42,8 @@ class TeacherTraining(Procedure):
         weight: w(t).
         optimizer: of the model.
         ema: averages of the model's weights.
+        init: where the weights start: `random`, or a checkpoint's path or URL, to train a teacher further; another
+            project's must have the conventions that are bound.
         label_dropout: share of the labels replaced by `classes`, the label that means none, for classifier-free
             guidance (`GuidedModel`); the network needs that label (`UNet.null_label`).
 
@@ -60,12 +63,13 @@ class TeacherTraining(Procedure):
         weight: Weight,
         optimizer: Adam,
         ema: EMA,
+        init: str = "random",
         label_dropout: float = 0.0,
     ) -> None:
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout must lie in [0, 1), got {label_dropout}")
         self.model, self.sampler, self.coupling = model, sampler, model.coupling
-        self.label_dropout = label_dropout
+        self.init, self.label_dropout = init, label_dropout
         self.time_sampler, self.weight = time_sampler, weight
         self.optimizer, self.ema = optimizer, ema
         model.check_network()
@@ -83,7 +87,10 @@ class TeacherTraining(Procedure):
     def start(self, context: Context) -> None:
         self._check_batch(context)
         self.context = context
-        initialise(self.model, context.randomness.seed, "teacher")
+        if self.init == "random":
+            initialise(self.model, context.randomness.seed, "teacher")
+        else:
+            load_weights(self.model, self.init)
         self.model.to(context.device).train()
         context.distribution.place(context.world, [self.model])
         self._objective = context.distribution.objective([self.model], self._loss)

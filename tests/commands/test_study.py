@@ -1,6 +1,9 @@
 """study.py on a table of tiny runs."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -24,6 +27,13 @@ bind = ["RealUID.alpha = 1.0", "RealUID.beta = 1.0"]
 name = "Real, 0.92"
 seeds = [0]
 """
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.1)
 
 
 def table(tmp_path, text=ROWS):
@@ -57,8 +67,41 @@ def test_a_study_is_run_resumed_and_written_up(tmp_path, capsys):
 def test_a_failed_run_is_told_and_the_others_go_on(tmp_path, capsys):
     text = 'seeds = [0]\n[[row]]\nname = "bad"\nbind = ["Trainer.device = \'cuda:77\'"]\n'
     assert study([table(tmp_path, text), "--docs", "docs"]) == 1
-    assert "bad, seed 0 failed with status 2: Trainer.device = 'cuda:77'" in capsys.readouterr().err
+    assert "bad, seed 0 failed with status 2: train.py: Trainer.device = 'cuda:77'" in capsys.readouterr().err
     assert "| bad | 0 of 1 |" in (tmp_path / "docs" / "tiny.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_study_that_is_terminated_stops_its_run_which_saves_what_it_has(tmp_path):
+    text = 'seeds = [0]\n[[row]]\nname = "long"\nbind = ["Trainer.images = 1_000_000"]\n'
+    command = [sys.executable, str(ROOT / "tools" / "study.py"), table(tmp_path, text), "--docs", "docs"]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        runs = tmp_path / "runs"
+        wait_for(lambda: list(runs.glob("tiny-long-*/metrics.jsonl")))
+        process.terminate()
+        assert process.wait(60) == 143
+    (folder,) = runs.glob("tiny-long-*")
+    assert json.loads((folder / "exit.json").read_text())["code"] == 143
+    assert list(folder.glob("checkpoints/step_*.pt"))
+    assert not list((tmp_path / "docs").rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_tables_that_cannot_be_written_stop_no_run(tmp_path, capsys):
+    """Two rows that were not measured alike are refused, but only once both are there."""
+    text = """
+        seeds = [0]
+        [[row]]
+        name = "a"
+        [[row]]
+        name = "b"
+        bind = ["Evaluator.count = 50"]
+        [[row]]
+        name = "c"
+    """
+    assert study([table(tmp_path, text), "--docs", "docs"]) == 2
+    assert {path.name for path in (tmp_path / "docs" / "tiny").glob("*.json")} == {"a-0.json", "b-0.json", "c-0.json"}
+    assert "were not measured alike" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

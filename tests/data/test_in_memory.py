@@ -94,6 +94,30 @@ def test_unconditional(numbered):
     assert order(data, 0, 10) == order(opened(data.path), 0, 10)
 
 
+def test_some_labels_only(numbered):
+    """As if the set held nothing else, but for the number of classes."""
+    whole = opened(numbered(25))
+    part = InMemory(path=whole.path, shape=(1, 2, 2), classes=3, only=(2, 0))
+    part.open(seed=0, device=CPU)
+    assert part.classes == 3
+    assert part.label_counts.tolist() == [9, 0, 8]
+    assert part.examples(0, 17).images[:, 0, 0, 0].tolist() == [n for n in range(25) if n % 3 != 1]
+    assert sorted(order(part, 17, 17)) == [n for n in range(25) if n % 3 != 1], "no epoch of its own images"
+    assert part.checksum != whole.checksum
+    other = InMemory(path=whole.path, shape=(1, 2, 2), classes=3, only=(0, 1))
+    other.open(seed=0, device=CPU)
+    assert part.checksum != other.checksum
+
+
+def test_labels_that_are_not_there(numbered):
+    for wrong in ((), (3,), (-1, 0)):
+        with pytest.raises(ValueError, match="only must name labels from 0 to 2"):
+            InMemory(path="digits", shape=(1, 8, 8), classes=3, only=wrong)
+    data = InMemory(path=numbered(2), shape=(1, 2, 2), classes=3, only=(2,))
+    with pytest.raises(DataError, match="no image of split 'train' has a label of"):
+        data.open(seed=0, device=CPU)
+
+
 def test_checksum_stands_for_the_data(numbered, tmp_path):
     here = opened(numbered(20, shard_size=10))
     shards = ShardIndex.read(here.path).splits["train"].shards

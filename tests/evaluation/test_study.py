@@ -3,6 +3,7 @@ from statistics import fmean, stdev
 import pytest
 
 from realuid.errors import RunError
+from realuid.evaluation.history import measured_as
 from realuid.evaluation.study import Plan, Row, curves, spread, tables
 
 STAMP = {"network": "n", "count": 5}
@@ -13,8 +14,9 @@ def plan(baseline="A"):
     return Plan("p", rows, ("student_frechet",), baseline)
 
 
-def record(value, stamp=STAMP, curve=()):
-    return {"student_frechet": value, "stamps": {"student_frechet": stamp}, "images": 10, "wall_s": 2.0, "curve": curve}
+def record(value, stamp=STAMP, curve=(), name="student_frechet"):
+    own = {"student_frechet": value, "stamps": {"student_frechet": stamp}, "images": 10, "wall_s": 2.0}
+    return own | {"curve": curve, "curve_figure": name}
 
 
 VALUES = {("A", 0): 1.0, ("A", 1): 1.2, ("A", 2): 1.4, ("B", 0): 0.9, ("B", 2): 1.5}
@@ -51,6 +53,26 @@ def test_curves_are_means_over_seeds_at_shared_points():
     assert "at 30" not in drawn["images"]
     assert "<title>3 at 2.5</title>" in drawn["time"]
     assert "polygon" in drawn["images"]
+    assert "Student frechet, mean" in drawn["images"]
+
+
+def test_curves_of_fewer_images_are_named_so_and_not_drawn_with_others():
+    points = [[10, 4.0, 1.0], [20, 2.0, 2.0]]
+    records = {("A", n): record(1, curve=points, name="student_frechet_of_1000") for n in (0, 1)}
+    assert "Student frechet of 1,000 images, mean and range over seeds" in curves(plan(), records)["time"]
+    records["B", 0] = record(1, curve=points)
+    with pytest.raises(RunError, match="student_frechet and of student_frechet_of_1000 are not drawn together"):
+        curves(plan(), records)
+
+
+def test_the_curve_of_a_figure_is_that_measured_during_the_run():
+    def rows(*names):
+        return [{"images": n, "wall_s": n} | dict.fromkeys(names, 1.0) for n in (10, 20)]
+
+    during = rows("student_frechet_of_100", "student_frechet_of_100@0.9", "student_frechet@0.9")
+    assert measured_as([*during, {"images": 30, "student_frechet": 1.0}], "student_frechet") == "student_frechet_of_100"
+    assert measured_as(rows("student_frechet", "student_frechet@0.9"), "student_frechet") == "student_frechet"
+    assert measured_as([], "student_frechet") == "student_frechet"
 
 
 @pytest.mark.parametrize(

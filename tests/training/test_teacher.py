@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from realuid import checkpoints
 from realuid.couplings import IndependentCoupling, MinibatchOT
 from realuid.data.dataset import Batch
+from realuid.errors import CheckpointError
 from realuid.interpolants import BrownianInterpolant, LinearInterpolant
 from realuid.matching import MatchingModel
 from realuid.networks.mlp import MLP
@@ -116,6 +118,22 @@ def test_minibatch_transport_by_label_goes_by_the_labels_before_they_are_dropped
 
     training(batch=24, coupling=Noted(size=8, by_label=True), label_dropout=0.5).step(0)
     assert torch.equal(seen[0], torch.arange(24) % CLASSES)
+
+
+def test_a_teacher_is_trained_further_from_the_average_of_another(tmp_path):
+    first = training()
+    for index in range(20):
+        first.step(index)
+    averaged = first.ema.averaged().network.state_dict()
+    path = str(tmp_path / "first.pt")
+    checkpoints.save(path, {"ema": first.ema.whole_state_dict()})
+    further = training(init=path, seed=1)
+    for name, value in further.model.network.state_dict().items():
+        assert torch.equal(value, averaged[name])
+        assert torch.equal(further.ema.averaged().network.state_dict()[name], value)
+    assert not torch.equal(averaged["out.weight"], training().model.network.state_dict()["out.weight"])
+    with pytest.raises(CheckpointError, match="there is no checkpoint nowhere"):
+        training(init="nowhere.pt")
 
 
 def test_the_loss_is_the_weighted_squared_error_of_the_velocity():
