@@ -82,6 +82,7 @@ class Conversion:
         inside = interpolant.at(interpolant.time(torch.linspace(0.02, 0.98, 25, dtype=torch.float64)))
         knowns = self._knowns(inside)
         self.used = [self._choose(knowns, row.posterior(), index) for index, row in enumerate(wanted.rows(inside))]
+        self.ends = [self._at_ends(used, index) for index, used in enumerate(self.used)]
 
     def _knowns(self, k: Coefficients) -> list[_Known]:
         zero, one = torch.zeros_like(k.a), torch.ones_like(k.a)
@@ -112,13 +113,32 @@ class Conversion:
             + ": predict it, or a Stack with one more target"
         )
 
+    def _at_ends(self, used: tuple[int, ...], index: int) -> list[tuple[float, Tensor]]:
+        """Where the used knowns coincide or say nothing at an end of the path (a predicted z where g = 0), but fewer of
+        them suffice: its time and their coefficients `[len(used)]`."""
+        found = []
+        for end in (self.interpolant.t_source, self.interpolant.t_data):
+            k = self.interpolant.at(torch.tensor([end], dtype=torch.float64))
+            knowns, wanted = self._knowns(k), self.wanted.rows(k)[index].posterior()
+            for chosen in (part for size in range(len(used), 0, -1) for part in combinations(range(len(used)), size)):
+                c, residual = _solve([knowns[used[i]].row for i in chosen], wanted)
+                if bool(torch.isfinite(c).all()) and float(residual) < 1e-9 and float(c.abs().max()) < BOUND:
+                    if len(chosen) < len(used):
+                        found.append(
+                            (end, torch.zeros(len(used), dtype=torch.float64).index_put((torch.tensor(chosen),), c[0]))
+                        )
+                    break
+        return found
+
     def coefficients(self, k: Coefficients) -> list[tuple[tuple[int, ...], Tensor]]:
         """For every wanted row: which knowns are used, and their coefficients `[B, n]`, float64."""
-        knowns = self._knowns(k)
-        return [
-            (used, _solve([knowns[i].row for i in used], row.posterior())[0])
-            for used, row in zip(self.used, self.wanted.rows(k), strict=True)
-        ]
+        knowns, found = self._knowns(k), []
+        for used, ends, row in zip(self.used, self.ends, self.wanted.rows(k), strict=True):
+            c = _solve([knowns[i].row for i in used], row.posterior())[0]
+            for end, there in ends:
+                c = torch.where((k.t == end).unsqueeze(-1), there.to(c.device), c)
+            found.append((used, c))
+        return found
 
     def check(self, times: Tensor) -> None:
         """Makes sure that the conversion is usable at all of these native times.

@@ -30,6 +30,10 @@ class Teacher:
         known: what such a file does not tell, for instance {'attention_order': 'new'}; see its reader.
         sha256: of the checkpoint; a file of another content is refused.
         decoder: turns samples into pictures, for a model of latents.
+
+    Raises:
+        ValueError: if the sampler does not suit the model's path.
+        UndeterminedError: if the model does not determine what the sampler needs.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Teacher:
         sha256: str | None = None,
         decoder: Decoder | None = None,
     ) -> None:
+        sampler.times(model)
         self.model, self.sampler, self.decoder = model, sampler, decoder
         self.checkpoint, self.ema = checkpoint, ema
         self.format, self.known, self.sha256 = format, known, sha256

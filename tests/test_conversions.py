@@ -17,12 +17,13 @@ from realuid.interpolants import (
     DDBMVEInterpolant,
     DDBMVPInterpolant,
     EDMInterpolant,
+    ExpressionInterpolant,
     I2SBInterpolant,
     LinearInterpolant,
 )
 from realuid.matching import MatchingModel
 from realuid.preconditioning import NoPreconditioning, Preconditioning, Scalings
-from realuid.targets import Data, ForwardDrift, Latent, Noise, Score, Stack, Velocity, VPrediction
+from realuid.targets import Data, ExpressionTarget, ForwardDrift, Latent, Noise, Score, Stack, Velocity, VPrediction
 from tests.gaussian_pairs import GaussianPairs, pairs
 
 PATHS = {
@@ -250,6 +251,32 @@ def test_with_the_score_a_bridge_of_velocity_determines_the_data_at_its_source()
     k = both.interpolant.at(torch.zeros(1))
     x, v, s = torch.tensor([[0.3]]), torch.tensor([[1.1]]), torch.tensor([[-0.4]])
     torch.testing.assert_close(both(k, x, torch.cat([v, s], dim=1)), x + v + 0.7**2 / 2 * s)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_at_an_end_where_a_known_says_nothing_the_others_may_do(conditioned):
+    """Between images, velocity and z determine the data inside; at the source z is unseen, and velocity alone does if
+    g g' = 0 there. Given x0, x_t repeats it at the source, and the data are what is predicted: x1 - g z."""
+    path = ExpressionInterpolant(a="1 - t", b="t * (1.5 - 0.5 * t)", g="0.4 * sin(pi * t)")
+    predicted = ExpressionTarget(x1="1", z="-g") if conditioned else Stack((Velocity(), Latent()))
+    found = Conversion(
+        interpolant=path, coupling=PairedCoupling(), predicted=predicted, wanted=Data(), conditioned=conditioned
+    )
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    found.check(ends)
+    exact = GaussianPairs(path, *pairs(seed=2), conditioned=conditioned)
+    t = torch.tensor([0.0, 1e-4, 0.5, 1.0], dtype=torch.float64)
+    x0 = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.where(t[:, None] == 0, x0, 0.3 - x0)
+    given = x0 if conditioned else None
+    answer = found(path.at(t), x, exact.predict(x, t, LABELS, predicted, given), given)
+    torch.testing.assert_close(answer, exact.predict(x, t, LABELS, Data(), given), rtol=1e-6, atol=1e-6)
+
+
+def test_a_known_that_says_nothing_at_an_end_is_missed_where_it_matters():
+    found = conversion(BrownianInterpolant(), PairedCoupling(), Stack((Velocity(), Latent())), Data())
+    with pytest.raises(UndeterminedError, match=r"Data from Stack is unbounded at time 0 of BrownianInterpolant"):
+        found.check(torch.zeros(1, dtype=torch.float64))
 
 
 BRIDGES = {

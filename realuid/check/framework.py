@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from realuid.check.game import NOT_QUADRATIC, loss_rows
-from realuid.check.gaussian import ExactModel, GaussianPairs, Moments, data_moments, exact
+from realuid.check.gaussian import ExactModel, GaussianPairs, Moments, claimed_moments, data_moments, exact
 from realuid.check.path import path_rows, time_rows
 from realuid.check.regression import conversion_row, determined, optimum_row, preconditioning_rows
 from realuid.check.sampling import sampler_rows
@@ -93,7 +93,7 @@ def _check_model(model: MatchingModel, moments: Moments, times: Tensor) -> list[
     rows += conversions
     if refused:
         rows.append(Note("conversion: not determined", ", ".join(refused)))
-    return rows + preconditioning_rows(model, moments, times[::4])
+    return rows + preconditioning_rows(model, claimed_moments(model, moments), times[::4])
 
 
 def _student_rows(procedure: Distillation, moments: Moments) -> list[Row | Note]:

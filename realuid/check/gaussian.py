@@ -61,6 +61,15 @@ def data_moments(model: MatchingModel) -> Moments:
     return source.paired_with(coupling, 0.4 * s1, s1**2, correlation * s1 / s0)
 
 
+def claimed_moments(model: MatchingModel, moments: Moments) -> Moments:
+    """The moments for which a preconditioning claims unit variance. The covariance of minibatch OT's pairs depends on
+    groups and pixels, of which its Gaussian limit knows nothing: the stated one counts."""
+    statistics = getattr(model.preconditioning, "statistics", None)
+    if model.coupling.independent or model.coupling.keeps_source or not isinstance(statistics, PathStatistics):
+        return moments
+    return replace(moments, covariance=statistics.r * math.sqrt(moments.variance0 * moments.variance1))
+
+
 class GaussianPairs(PosteriorMean):
     """E[f_t | x_t] (or, if `conditioned`, E[f_t | x_t, x0]) for Gaussian pairs.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from realuid.config.configuration import Config, plan
 from realuid.config.errors import ConfigError
 from realuid.config.language import Binding, Reference, in_scope, replaced
 from realuid.config.registry import find
-from realuid.config.table import macros, settled
+from realuid.config.table import Table, macros, settled, spread
+
+MANY = 4
+"""A component of more bindings than that shows, with a complaint that names none of them, only where it is bound."""
 
 
 def build(config: Config) -> Any:
@@ -88,10 +92,18 @@ def _located(cause: BaseException, trail: list[tuple[str, str]], config: Config)
             if (child.scope, child.kind.selector) == (scope, selector):
                 way, component, bindings = f"{way}{component.name}.{label} > ", child, [binding]
                 break
-    bindings = [argument.binding for argument in component.arguments.values() if argument.binding] or bindings
+    own = [argument.binding for argument in component.arguments.values() if argument.binding]
+    told = [binding for binding in own if _speaks_of(str(cause), binding, config.table)]
+    bindings = told or (own if 0 < len(own) <= MANY else bindings)
     parts = [part for binding in bindings for part in (binding, *macros(binding, config.table))]
     origins = ", ".join(f"{part.brief} ({part.origin})" for part in parts)
     return f"{way}{component.name}: {cause}" + (f" [{origins}]" if origins else "")
+
+
+def _speaks_of(complaint: str, binding: Binding, table: Table) -> bool:
+    """Whether a complaint names the binding's argument, or a component that is bound to it."""
+    bound = [leaf.name.rpartition(".")[2] for leaf in spread(binding.value, table) if isinstance(leaf, Reference)]
+    return any(re.search(rf"\b{re.escape(name)}\b", complaint) for name in (binding.argument, *bound))
 
 
 def _built_for(component: Component) -> Iterator[tuple[str, Component, Binding]]:

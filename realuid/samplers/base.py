@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from realuid.conversions import UndeterminedError
 from realuid.interpolants import Coefficients, Interpolant, combine
 from realuid.matching import PosteriorMean
 from realuid.samplers.grids import TimeGrid
@@ -87,7 +88,10 @@ class Sampler(ABC):
             UndeterminedError: if the model does not determine on it what the sampler needs.
         """
         times = self.grid(model.interpolant, self.steps)
-        model.check(self.target(model), times[:-1])
+        try:
+            model.check(self.target(model), times[:-1])
+        except UndeterminedError as error:
+            raise UndeterminedError(f"the sampler {type(self).__name__}: {error}") from None
         return times
 
     @abstractmethod

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from realuid.adversarial import Adversary
 from realuid.checkpoints import checksum
+from realuid.conversions import UndeterminedError
 from realuid.data.dataset import Batch
 from realuid.data.pixels import to_float
 from realuid.errors import CheckpointError
@@ -83,7 +84,7 @@ class Distillation(Procedure):
         fake_init: where the fake network starts: `random` (from scratch), `teacher` (fine-tuning), or a checkpoint.
 
     Raises:
-        ValueError: if `fake_steps` or `real_batch` is less than one, or times or sampler do not fit the path.
+        ValueError: if `fake_steps` or `real_batch` is less than one, or the times do not fit the path.
         UndeterminedError: if teacher or fake do not determine the loss's target where times are drawn.
     """
 
@@ -127,8 +128,11 @@ class Distillation(Procedure):
         for law, w in ((time_sampler, weight), (self.generator_time_sampler, self.generator_weight)):
             times = law.span(path)
             w.check(path.at(times))
-            for model in (teacher.model, fake):
-                model.check(loss.target, times)
+            for who, model in (("teacher", teacher.model), ("fake", fake)):
+                try:
+                    model.check(loss.target, times)
+                except UndeterminedError as error:
+                    raise UndeterminedError(f"{type(loss).__name__}.target of the {who}: {error}") from None
         _check_same_path(teacher.model, fake)
         self.adversary = adversary
         if adversary is not None:
@@ -140,7 +144,6 @@ class Distillation(Procedure):
                 f"the student starts from a {student.model.coupling.source} source, the teacher's coupling has a "
                 f"{self.coupling.source} source"
             )
-        self.sampler.times(teacher.model)  # refuses a sampler that prediction or path do not allow
 
     def networks(self) -> dict[str, nn.Module]:
         head = {} if self.adversary is None else {"head": self.adversary.head}
