@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs/study"), metavar="DIR", help="where what came out goes")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (bind Trainer.threads to match)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows alone")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="run these seeds alone")
     parser.add_argument("--tables", action="store_true", help="run nothing, write tables and curves")
     arguments = parser.parse_args(argv)
 
@@ -56,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = [row.name for row in study.plan.rows]
         if unknown := [name for name in arguments.only or () if name not in names]:
             raise RunError(f"--only {unknown[0]}: the rows are {', '.join(names)}")
-        runs = [run for run in study.runs() if not arguments.only or run.row.name in arguments.only]
+        runs = [
+            run
+            for run in study.runs()
+            if (not arguments.only or run.row.name in arguments.only)
+            and (not arguments.seeds or run.seed in arguments.seeds)
+        ]
         try:
             with StopSignal():
                 failed = [] if arguments.tables else study.work(runs, arguments.jobs)

@@ -52,6 +52,7 @@ class Plan:
         seeds = [0, 1, 2]
         baseline = "UID"                       # rows are compared with it, seed by seed
         figures = ["student_frechet"]          # names in summary.json, each a table; the first has the curves
+        curves = ["UID"]                       # rows whose curves are drawn; all without this line
 
         [[row]]
         name = "UID"
@@ -64,6 +65,7 @@ class Plan:
     rows: tuple[Row, ...]
     figures: tuple[str, ...]
     baseline: str | None
+    curves: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -78,7 +80,7 @@ class Plan:
             raise RunError(f"there is no table {path}") from None
         except tomllib.TOMLDecodeError as error:
             raise RunError(f"{path}: {error}") from None
-        _known(path, "the table", given, ("gin", "bind", "seeds", "baseline", "figures", "row"))
+        _known(path, "the table", given, ("gin", "bind", "seeds", "baseline", "figures", "curves", "row"))
         rows = []
         for index, entry in enumerate(given.get("row", [])):
             _known(path, f"row {index + 1}", entry, ("name", "gin", "bind", "seeds"))
@@ -94,10 +96,12 @@ class Plan:
                 raise RunError(f"{path}: the name {row.name!r} is not one of its own")
         if not rows:
             raise RunError(f"{path} has no row: write [[row]] with a name")
-        baseline = given.get("baseline")
-        if baseline is not None and baseline not in [row.name for row in rows]:
-            raise RunError(f"{path}: the baseline {baseline!r} is no row")
-        return cls(path.stem, tuple(rows), tuple(given.get("figures", ("student_frechet",))), baseline)
+        names, baseline, drawn = [row.name for row in rows], given.get("baseline"), given.get("curves")
+        for what, name in (("baseline", baseline), *(("curve", name) for name in drawn or ())):
+            if name is not None and name not in names:
+                raise RunError(f"{path}: the {what} {name!r} is no row")
+        figures = tuple(given.get("figures", ("student_frechet",)))
+        return cls(path.stem, tuple(rows), figures, baseline, None if drawn is None else tuple(drawn))
 
 
 def _known(path: Path, where: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -197,6 +201,8 @@ def curves(plan: Plan, records: Mapping[tuple[str, int], Record]) -> dict[str, s
     ):
         series = []
         for row in plan.rows:
+            if plan.curves is not None and row.name not in plan.curves:
+                continue
             own = [records[row.name, seed].get("curve", []) for seed in row.seeds if (row.name, seed) in records]
             shared = set.intersection(*({point[0] for point in one} for one in own)) if own else set()
             points, band = [], []

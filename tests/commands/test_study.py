@@ -45,8 +45,10 @@ def table(tmp_path, text=ROWS):
 @pytest.mark.slow
 def test_a_study_is_run_resumed_and_written_up(tmp_path, capsys):
     options = [table(tmp_path), "--out", "runs", "--docs", "docs/study"]
-    assert study([*options, "--only", "UID"]) == 0
     docs = tmp_path / "docs" / "study"
+    assert study([*options, "--only", "UID", "--seeds", "1"]) == 0
+    assert [path.name for path in (docs / "tiny").glob("*.json")] == ["uid-1.json"]
+    assert study([*options, "--only", "UID"]) == 0
     first = (docs / "tiny" / "uid-0.json").stat().st_mtime_ns
     assert study(options) == 0
     assert (docs / "tiny" / "uid-0.json").stat().st_mtime_ns == first, "a run that was there was made again"
@@ -113,6 +115,7 @@ def test_tables_that_cannot_be_written_stop_no_run(tmp_path, capsys):
         ("[[row]]\nname = 'a'\nbeta = 1\n", "row 1 has no 'beta'"),
         ("[[row]]\nname = 'a b'\n[[row]]\nname = 'A-b'\n", "is not one of its own"),
         ("baseline = 'b'\n[[row]]\nname = 'a'\n", "the baseline 'b' is no row"),
+        ("curves = ['b']\n[[row]]\nname = 'a'\n", "the curve 'b' is no row"),
         ("[[row]]\nname = 'a'\nbind = ['Trainer.sede = 1']\n", "sede"),
         ("[[row]\n", "tiny.toml: "),
     ],

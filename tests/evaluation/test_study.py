@@ -1,3 +1,4 @@
+import dataclasses
 from statistics import fmean, stdev
 
 import pytest
@@ -53,6 +54,9 @@ def test_curves_are_means_over_seeds_at_shared_points():
     assert "at 30" not in drawn["images"]
     assert "<title>3 at 2.5</title>" in drawn["time"]
     assert "polygon" in drawn["images"]
+    both = {("A", 0): record(1, curve=one), ("B", 0): record(1, curve=two)}
+    assert "</i>B <b>" in curves(plan(), both)["images"]
+    assert "</i>B <b>" not in curves(dataclasses.replace(plan(), curves=("A",)), both)["images"]
     assert "Student frechet, mean" in drawn["images"]
 
 
