@@ -25,7 +25,8 @@ class GuidedModel(PosteriorMean):
         high: to here (Kynkäänniemi et al. 2404.07724); all of them by default.
 
     Raises:
-        ValueError: if `classes` is less than one or not 0 <= low < high <= 1.
+        ValueError: if `classes` is less than one or not the network's, the network has no label that means none, or
+            not 0 <= low < high <= 1.
     """
 
     def __init__(
@@ -36,6 +37,14 @@ class GuidedModel(PosteriorMean):
             raise ValueError(f"guidance needs classes, got {classes}")
         if not 0 <= low < high <= 1:
             raise ValueError(f"0 <= low < high <= 1 is needed, got low = {low}, high = {high}")
+        name = type(model.network).__name__
+        if getattr(model.network, "classes", classes) != classes:
+            raise ValueError(f"classes = {classes}, but {name}.classes = {model.network.classes}")
+        if not getattr(model.network, "null_label", True):
+            raise ValueError(
+                f"guidance asks for the label {classes}, which means none: bind {name}.null_label = True, and "
+                "TeacherTraining.label_dropout for its training"
+            )
         self.model, self.classes, self.scale, self.low, self.high = model, classes, scale, low, high
         self.interpolant, self.coupling, self.conditioned = model.interpolant, model.coupling, model.conditioned
 

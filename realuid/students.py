@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from realuid.interpolants import Coefficients, combine
+from realuid.interpolants import Coefficients, Interpolant, combine
 from realuid.matching import MatchingModel
 from realuid.samplers.base import FreshNoise
 from realuid.samplers.posterior import PosteriorStep
@@ -76,12 +76,18 @@ class OneStep(Student):
 
     Raises:
         UndeterminedError: if the model does not determine the data at t_init.
-        ValueError: if `noise` is negative.
+        ValueError: if t_init lies outside the path or at its data end, or `noise` is negative.
     """
 
     def __init__(self, *, model: MatchingModel, time: float | None = None, noise: int = 0) -> None:
         super().__init__(model=model, noise=noise)
-        self.time = model.interpolant.t_source if time is None else time
+        path = model.interpolant
+        self.time = path.t_source if time is None else time
+        if not 0 < _noise_level(self.time, path) <= 1:
+            raise ValueError(
+                f"time = {time} must lie on the path of {type(path).__name__} from {path.t_source:g} to "
+                f"{path.t_data:g}, before its end"
+            )
         self.times = (self.time,)
         model.check(Data(), torch.tensor(self.times, dtype=torch.float64))
 
@@ -91,6 +97,11 @@ class OneStep(Student):
 
     def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
         return self._data(self._start(x0, self.time), self.time, x0, labels, noise, 0)
+
+
+def _noise_level(t: float, path: Interpolant) -> float:
+    """1 at the source, 0 at the data."""
+    return (t - path.t_data) / (path.t_source - path.t_data)
 
 
 class FewSteps(Student):
@@ -113,7 +124,7 @@ class FewSteps(Student):
     def __init__(self, *, model: MatchingModel, times: Sequence[float], redraw: float = 1.0, noise: int = 0) -> None:
         super().__init__(model=model, noise=noise)
         path = model.interpolant
-        levels = [(t - path.t_data) / (path.t_source - path.t_data) for t in times]
+        levels = [_noise_level(t, path) for t in times]
         if len(times) < 2 or levels != sorted(set(levels), reverse=True) or not (levels[-1] > 0 and levels[0] <= 1):
             raise ValueError(
                 f"times must be two or more, inside the path from {path.t_source:g} to {path.t_data:g} and running "

@@ -186,11 +186,12 @@ class ExpressionTime(NoiseLevelTime):
         tail = torch.logspace(math.log10(SMALLEST), -4, 64, dtype=torch.float64)
         u = torch.cat([tail, torch.arange(1, 4097, dtype=torch.float64) / 4097, 1 - tail]).sort().values
         s = self.level(u)
-        outside = ~((s >= -TOLERANCE) & (s <= 1 + TOLERANCE))  # NaN is outside, too
-        if bool(outside.any()):
+        off = (s - 0.5).abs().nan_to_num(torch.inf)
+        worst = int(off.argmax())
+        if off[worst] > 0.5 + TOLERANCE:
             raise ValueError(
-                f"the noise level must lie in [0, 1], but {quantile!r} is {float(s[outside][0]):.4g} at "
-                f"u = {float(u[outside][0]):.4g}"
+                f"the noise level must lie in [0, 1], but {quantile!r} is {float(s[worst]):.4g} at "
+                f"u = {float(u[worst]):.4g}"
             )
         steps = s.diff()
         turns = torch.minimum((steps > TOLERANCE).cummax(0).values, (steps < -TOLERANCE).cummax(0).values)

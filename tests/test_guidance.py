@@ -10,6 +10,7 @@ from realuid.couplings import IndependentCoupling, PairedCoupling
 from realuid.guidance import GuidedModel
 from realuid.interpolants import BrownianInterpolant, EDMInterpolant, LinearInterpolant
 from realuid.matching import MatchingModel, matching_model_of
+from realuid.networks.unet import UNet
 from realuid.preconditioning import NoPreconditioning
 from realuid.samplers import Euler, UniformGrid
 from realuid.targets import Data, Noise, Score, Stack, Velocity
@@ -125,3 +126,26 @@ def test_it_is_a_model_as_any_other():
 def test_refusals(changes, message):
     with pytest.raises(ValueError, match=message):
         guided(model(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "null_label", "message"),
+    [
+        (CLASSES, False, "label 3, which means none: bind UNet.null_label = True"),
+        (CLASSES + 1, True, r"classes = 3, but UNet.classes = 4"),
+    ],
+)
+def test_the_network_must_have_the_label_that_means_none(classes, null_label, message):
+    inner = model()
+    inner.network = UNet(
+        shape=(1, 4, 4),
+        width=8,
+        multipliers=(1,),
+        blocks=1,
+        attention=(),
+        group_channels=4,
+        classes=classes,
+        null_label=null_label,
+    )
+    with pytest.raises(ValueError, match=message):
+        guided(inner)

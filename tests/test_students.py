@@ -192,6 +192,12 @@ class Nothing(nn.Module):
     ("make", "message"),
     [
         (lambda: OneStep(model=model(Nothing()), noise=-1), "noise must be at least 0, got -1"),
+        (
+            lambda: OneStep(model=model(Nothing()), time=1.5),
+            "time = 1.5 must lie on the path .* from 0 to 1, before its",
+        ),
+        (lambda: OneStep(model=model(Nothing()), time=1.0), "time = 1.0 must lie on the path"),
+        (lambda: OneStep(model=model(Nothing(), path=EDMInterpolant(), target=Data()), time=81.0), "from 80 to 0"),
         (lambda: FewSteps(model=model(Nothing()), times=(0.0,)), "times must be two or more"),
         (lambda: FewSteps(model=model(Nothing()), times=(0.5, 0.0)), "running towards the data, got"),
         (lambda: FewSteps(model=model(Nothing()), times=(0.0, 0.0)), "running towards the data, got"),

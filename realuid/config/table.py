@@ -87,6 +87,10 @@ def _without_macros(value: Any, table: Table, within: tuple[str, ...] = ()) -> A
 def _remedy(value: Any, hint: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"; write {int(value)}"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    for other in (str(value), (value,)) if number else ((value,),):
+        if _fits(other, hint):
+            return f"; write {other!r}"
     if not isinstance(value, Reference):
         return ""
     fitting = [Reference("", kind.name) for kind in kinds() if _fits(Reference("", kind.selector), hint)]

@@ -93,6 +93,12 @@ BROKEN = {
         BRIDGE + "OneStep.noise = 0\nstudent/UNet.inputs = 1\n",
         "x1 is random given x0: bind OneStep.noise = 1",
     ),
+    "a student beyond its path": (FM + "OneStep.time = 1.5\n", "time = 1.5 must lie on the path"),
+    "guidance without a label that means none": (
+        FM + "Teacher.model = @GuidedModel()\nGuidedModel:\n    model = @teacher/MatchingModel()\n    classes = 10\n"
+        "    scale = 2.0\n",
+        "bind UNet.null_label = True",
+    ),
     "alpha = 1 with beta < 1": (FM + "RealUID.alpha = 1.0\n", "alpha = 1 needs beta = 1"),
     "gamma > 1": (
         FM.replace("fm", "trig") + "Distillation.loss = @GeneralRealUID()\nGeneralRealUID:\n    target = @Velocity()\n"
