@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -361,10 +362,19 @@ def _cifar10(path: Path) -> dict[str, Source]:
     for suffix, decoder in ((".bin", _cifar_binary), ("", _cifar_pickled)):
         if all(name + suffix in files for batches in names.values() for name in batches):
             return {
-                split: Arrays("CIFAR-10", [decoder(files[name + suffix]) for name in batches], CIFAR10)
+                split: Arrays(
+                    "CIFAR-10", [_cifar_batch(decoder, name, files[name + suffix]) for name in batches], CIFAR10
+                )
                 for split, batches in names.items()
             }
     return {}
+
+
+def _cifar_batch(decoder: Callable[[bytes], tuple[Any, Any]], name: str, data: bytes) -> tuple[Any, Any]:
+    try:
+        return decoder(data)
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{name} is no batch of CIFAR-10, or cut short: {error!r}") from error
 
 
 def _cifar_binary(data: bytes) -> tuple[Any, Any]:
@@ -393,7 +403,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _cifar_pickled(data: bytes) -> tuple[Any, Any]:
     batch = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
-    batch = {str(name): value for name, value in batch.items()}
+    batch = {name.decode() if isinstance(name, bytes) else str(name): value for name, value in batch.items()}
     return np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32), np.asarray(batch["labels"])
 
 

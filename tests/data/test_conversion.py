@@ -173,6 +173,20 @@ def test_cifar10(tmp_path, kind):
     assert list(only.splits) == ["test"]
 
 
+def test_cifar10_packed_again_and_cut_short(tmp_path, capsys):
+    pixels, labels = cifar_files(tmp_path / "in", np.random.default_rng(0))
+    for file in (tmp_path / "in" / "py").iterdir():
+        batch = pickle.loads(file.read_bytes())
+        file.write_bytes(pickle.dumps({name.encode(): value for name, value in batch.items()}))
+    make(tmp_path / "in" / "py", tmp_path / "out")
+    assert as_set(stored(tmp_path / "out", "test")) == expected(pixels[10:], labels[10:])
+    for folder, name in (("py", "data_batch_2"), ("bin", "data_batch_2.bin")):
+        file = tmp_path / "in" / folder / name
+        file.write_bytes(file.read_bytes()[:-1])
+        line = refused(capsys, tmp_path / "in" / folder, tmp_path / folder)
+        assert "data_batch_2 is no batch of CIFAR-10, or cut short" in line
+
+
 class Bomb:
     def __reduce__(self):
         return pytest.fail, ("something was run",)
