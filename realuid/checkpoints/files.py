@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
@@ -14,6 +13,9 @@ import torch
 from realuid.errors import CheckpointError
 
 FORMAT = 1
+
+PART = ".part"
+"""Ending of a file that is not complete."""
 
 
 class Written(NamedTuple):
@@ -26,7 +28,7 @@ class Written(NamedTuple):
 def save(path: str, state: dict[str, Any]) -> Written:
     """Writes `state` (tensors, numbers, text, lists and dicts of them) to any fsspec URL: it is there whole, or not."""
     fs, target = fsspec.core.url_to_fs(path)
-    part = f"{target}.{os.getpid()}.part"
+    part = f"{target}{PART}"
     try:
         with fs.open(part, "wb") as file:
             counted = _Counted(file)

@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 import torch
 import torch.distributed as dist
+from loguru import logger
 from torch import Tensor
 
 from realuid.checkpoints import files, sharded
@@ -77,6 +78,28 @@ class CheckpointStore:
             raise CheckpointError(f"{self.url} holds no checkpoint")
         return self.path(self.steps()[-1])
 
+    def recover(self) -> int | None:
+        """Step of the newest one that is what was written, None if there is none at all. Newer ones, which are damaged,
+        are named in the log and dropped.
+
+        Raises:
+            CheckpointError: if all are damaged; nothing is dropped.
+        """
+        damaged: dict[int, CheckpointError] = {}
+        for step in reversed(self.steps()):
+            try:
+                self.verify(step)
+            except CheckpointError as error:
+                damaged[step] = error
+                continue
+            for lost, damage in damaged.items():
+                logger.error("{}; going back to step {}", damage, step)
+                self.remove(lost)
+            return step
+        if damaged:
+            raise next(iter(damaged.values()))
+        return None
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Writes a state into one file, then its marker."""
         self._begin(step)
@@ -115,13 +138,12 @@ class CheckpointStore:
         dist.barrier(group)
 
     def load(self, step: int, device: torch.device, template: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Reads a state after its files have been compared with the marker; `template` as in `sharded.load`.
+        """Reads a state; `template` as in `sharded.load`. Its files are not compared with the marker: see `verify`.
 
         Raises:
             CheckpointError: if it is not there, damaged, or does not fit the template.
         """
         path = self.path(step)
-        self.verify(step)
         if path.endswith(".pt"):
             state = files.load(path, device)
             return state if template is None else sharded.laid_out(state, template)
@@ -152,14 +174,16 @@ class CheckpointStore:
     def _begin(self, step: int) -> None:
         fs, root = fsspec.core.url_to_fs(self.url)
         fs.makedirs(root, exist_ok=True)
+        for left in fs.glob(f"{root}/*{files.PART}"):  # by a process that was killed
+            fs.rm(left)
         self.remove(step)  # of this step there was another one, before a roll-back
 
     def _mark(self, step: int, state: str, written: dict[str, Any]) -> None:
         fs, root = fsspec.core.url_to_fs(self.url)
         content = json.dumps({"state": state, "files": written}, indent=1).encode()
         marker = f"{root}/{step_name(step)}.json"
-        fs.pipe_file(f"{marker}.part", content)
-        fs.mv(f"{marker}.part", marker)
+        fs.pipe_file(f"{marker}{files.PART}", content)
+        fs.mv(f"{marker}{files.PART}", marker)
 
     def _marker(self, step: int) -> dict[str, Any]:
         fs, root = fsspec.core.url_to_fs(self.url)

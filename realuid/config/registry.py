@@ -55,6 +55,7 @@ COMPONENT_MODULES = (
     "realuid.evaluation.neighbours",
     "realuid.evaluation.paired",
     "realuid.evaluation.evaluator",
+    "realuid.training.boards",
     "realuid.training.checkpointing",
     "realuid.training.distribution",
     "realuid.training.ema",

@@ -23,6 +23,7 @@ from realuid.samplers import FreshNoise
 from realuid.students import Student
 from realuid.teachers import Teacher
 from realuid.time_samplers import TimeSampler
+from realuid.training.diagnostics import fake_error, gap_by_time, moments, quartiles
 from realuid.training.ema import EMA
 from realuid.training.initialisation import initialise, start_from
 from realuid.training.optimizers import Adam
@@ -193,6 +194,7 @@ class Distillation(Procedure):
     def to(self, context: Context) -> None:
         """Puts the networks on the context's device; the rest of `start` needs weights, this does not."""
         self.context = context
+        self._quartiles = quartiles(self.generator_time_sampler, self.teacher.model.interpolant, context.device)
         for network in self.networks().values():
             network.to(context.device)
         self.teacher.model.eval().requires_grad_(False)
@@ -291,7 +293,12 @@ class Distillation(Procedure):
         if self.adversary is not None:
             generated_logits, real_logits = self._logits(context, substep, drawn, x1)
             loss = loss + self.adversary.fake_loss(generated_logits, real_logits)
-        return loss, {"fake_loss": loss}
+        scalars = {"fake_loss": loss, "fake_error_generated": fake_error(generated)}
+        if drawn.real is not None:
+            scalars |= moments(drawn.real[0], "real")
+        if rest:
+            scalars["fake_error_real"] = fake_error(rest[0])
+        return loss, scalars
 
     def _generator_loss(self, context: Context, substep: int, drawn: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
         x1, target = self._generate(context, substep, drawn), self.loss.target
@@ -303,7 +310,8 @@ class Distillation(Procedure):
         if self.adversary is not None:
             (logits,) = self._logits(context, substep, drawn, x1)
             loss = loss + self.adversary.generator_loss(logits)
-        return loss, {"generator_loss": loss, "gap": gap(terms)}
+        scalars = {"generator_loss": loss, "gap": gap(terms)}
+        return loss, scalars | gap_by_time(terms, points[0].t, self._quartiles) | moments(x1, "generated")
 
     def _place(
         self,

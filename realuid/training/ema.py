@@ -90,6 +90,7 @@ class EMA:
         names = [n for n, _ in self.module.named_parameters()]
         for name, weights in self.weights.items():
             saved = state["weights"][name]
-            torch._foreach_copy_(weights, [saved[n] for n in names])
+            for weight, value in zip(weights, (saved[n] for n in names), strict=True):
+                weight.copy_(value)
             for buffer, value in self._buffers.items():
                 value.copy_(saved[buffer])

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from loguru import logger
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from realuid import __version__
 from realuid.checkpoints import sharded
@@ -17,11 +19,15 @@ from realuid.training.checkpointing import Saver
 from realuid.training.clock import Clock
 from realuid.training.distribution import Sharded, whole
 from realuid.training.folder import RunFolder
+from realuid.training.gauges import arithmetic, memory_gib
 from realuid.training.signals import Interrupted, StopSignal
 from realuid.training.tracking import Meters, Tracker
 from realuid.training.trainer import Trainer
 from realuid.training.watchdog import Watchdog
 from realuid.training.world import World
+
+HEADLINES = ("_loss", "_grad_norm", "gap")
+"""How the names of the numbers end that the log shows, too."""
 
 FAULT = 255
 """What a process says instead of a signal's number if it cannot go on."""
@@ -54,17 +60,19 @@ class Loop:
         self.assessment = Assessment(self.procedure, self.data, trainer.evaluator, world)
         self.meters, self.done, self.spent_s, self.rolled_back = Meters(world), 0, 0.0, 0
         self.damaged: dict[str, str] = {}
+        self.flops: int | None = None
+        """Floating-point operations of a step of all processes, counted in the run's first."""
         self.last_line: dict[str, Any] | None = None
         """Numbers of the last step, which are written with the figures at the end."""
 
     def resume(self, folder: RunFolder) -> None:
-        """Loads the newest checkpoint of the folder, if there is any, into the prepared procedure.
+        """Loads the newest checkpoint of the folder that is not damaged, if there is any, into the prepared procedure.
 
         Raises:
-            CheckpointError: if it is damaged, or of a run with another teacher.
+            CheckpointError: if all are damaged, or of a run with another teacher.
         """
         store = folder.store
-        step = self.world.on_main(lambda: max(store.steps(), default=None))
+        step = self.world.on_main(store.recover)
         if step is None:
             return
         path = store.path(step)
@@ -81,7 +89,7 @@ class Loop:
         self.procedure.ema.load_state_dict(state["ema"])
         self.meters.load_state_dict(state["meters"])
         self.done, self.spent_s, self.damaged = state["step"], state["wall_s"], state["damaged"]
-        self.last_line, self.rolled_back = state["line"], state["rolled_back"]
+        self.last_line, self.rolled_back, self.flops = state["line"], state["rolled_back"], state["flops"]
         self.context.randomness.attempt = self.rolled_back
 
     def run(self, folder: RunFolder, config: str, stop: StopSignal) -> None:
@@ -99,7 +107,9 @@ class Loop:
         self._announce(folder)
         # A run stopped while it was being closed is closed again: its last line may be there already.
         closing = self.done >= self.trainer.steps and self.last_line is not None
-        tracker = Tracker(folder, self.done - closing) if self.world.main else None
+        tracker = None
+        if self.world.main:
+            tracker = Tracker(folder, self.done - closing, self.trainer.batch, self.trainer.boards)
         if not closing and self.last_line is not None and tracker is not None and not tracker.has(self.done):
             tracker.write(self._where(self.done, self.spent_s) | self.last_line)  # of a run that is now made longer
         self.last_line = self.last_line if closing else None
@@ -113,10 +123,11 @@ class Loop:
                 with watchdog.step(step):
                     # For dropout; all other draws have keys of their own.
                     torch.manual_seed(key("step", self.trainer.seed, step, self.context.randomness.own.start))
-                    self.meters.add(self.procedure.step(step - 1))
+                    self.meters.add(self.procedure.step(step - 1) if self.flops else self._counted(step - 1))
                     asked = self.world.agree(max(stop.number or 0, FAULT if saver.fault else 0))
-                if (self._due(step, self.trainer.log_images) or step == self.trainer.steps) and self._stuck():
-                    self._roll_back(folder, saver, tracker, step, config)
+                logs = self._due(step, self.trainer.log_images) or step == self.trainer.steps
+                if logs and (stuck := self._stuck(step)):
+                    self._roll_back(folder, saver, tracker, step, config, " and ".join(stuck))
                     clock = Clock(self.spent_s, self.done * self.trainer.batch)
                     continue
                 self.done = step
@@ -136,6 +147,13 @@ class Loop:
         self._close(folder, tracker, clock, config)
         if tracker is not None:
             tracker.close()
+
+    def _counted(self, index: int) -> dict[str, Tensor]:
+        """The procedure's step, its arithmetic counted."""
+        with FlopCounterMode(display=False) as counter:
+            scalars = self.procedure.step(index)
+        self.flops = counter.get_total_flops() * self.world.size
+        return scalars
 
     def _report(self, folder: RunFolder, tracker: Tracker | None, clock: Clock, step: int, config: str) -> None:
         """What is due after a step: numbers, a grid, figures; what the last step says waits for the run's end."""
@@ -170,12 +188,14 @@ class Loop:
         speed = round(where["images"] / trained_s, 2)
         folder.write_json(folder.summary, figures | amounts | {"images_per_s": speed} | self._faults())
 
-    def _stuck(self) -> bool:
-        """Whether so many updates in a row were left out that going on makes no sense."""
-        rows = torch.stack([optimizer.in_a_row for optimizer in self.procedure.optimizers().values()])
-        return bool((rows >= self.trainer.patience).any())
+    def _stuck(self, step: int) -> list[str]:
+        """The networks of which so many updates in a row were left out, or all, that going on makes no sense."""
+        patience = min(self.trainer.patience, step)
+        return [role for role, adam in self.procedure.optimizers().items() if int(adam.in_a_row) >= patience]
 
-    def _roll_back(self, folder: RunFolder, saver: Saver, tracker: Tracker | None, step: int, config: str) -> None:
+    def _roll_back(
+        self, folder: RunFolder, saver: Saver, tracker: Tracker | None, step: int, config: str, stuck: str
+    ) -> None:
         """Goes back to the newest checkpoint, and on with other random numbers.
 
         Raises:
@@ -188,12 +208,10 @@ class Loop:
             state = _whole(self._state(step, self.spent_s, config))
             path = self.world.on_main(lambda: folder.store.save_broken(step, state))
             raise RunError(
-                f"step {step}: {self.trainer.patience} updates in a row were left out, their gradients not finite or "
-                f"far too large; the state is in {path}, the last good checkpoint stands"
+                f"step {step}: the latest updates of the {stuck} were all left out, their gradients not finite or far "
+                f"too large; the state is in {path}" + ("; the last good checkpoint stands" if steps else "")
             )
-        logger.warning(
-            "step {}: {} updates in a row were left out: back to step {}", step, self.trainer.patience, steps[-1]
-        )
+        logger.warning("step {}: the latest updates of the {} were left out: back to step {}", step, stuck, steps[-1])
         self.resume(folder)
         self.rolled_back = self.context.randomness.attempt = rolled_back
         if tracker is not None:
@@ -239,6 +257,7 @@ class Loop:
             "damaged": self.damaged,
             "line": self.last_line,
             "rolled_back": self.rolled_back,
+            "flops": self.flops,
         }
 
     def _where(self, step: int, wall: float) -> dict:
@@ -258,9 +277,18 @@ class Loop:
             step * self.trainer.batch,
             speed,
             (self.trainer.steps - step) * self.trainer.batch / max(speed, 1e-9),
-            "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()),
+            "  ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name.endswith(HEADLINES)),
         )
-        return numbers | {"images_per_s": round(speed, 2)} | self._left_out() | self._read_data()
+        return numbers | {"images_per_s": round(speed, 2)} | self._gauges(speed) | self._left_out() | self._read_data()
+
+    def _gauges(self, speed: float) -> dict[str, float]:
+        """What the machine says."""
+        device, trainer = self.world.device, self.trainer
+        read = {"memory_gib": memory_gib(device)}
+        if self.flops:
+            peak = trainer.peak_flops if device.type == "cuda" else None
+            read |= arithmetic(self.flops, speed, trainer.batch, self.world.size, peak)
+        return {name: float(f"{value:.4g}") for name, value in read.items()}
 
     def _left_out(self) -> dict[str, int]:
         """Updates left out so far, by network, where there were any."""

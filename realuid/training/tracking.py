@@ -1,15 +1,16 @@
-"""What a run tells about itself: metrics.jsonl, TensorBoard where it is installed, and averages between two lines."""
+"""What a run tells about itself: metrics.jsonl, the boards that show it, and averages between two lines."""
 
 from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from realuid.training.boards import Board
 from realuid.training.folder import RunFolder
 from realuid.training.world import World
 
@@ -76,26 +77,28 @@ class Meters:
 
 
 class Tracker:
-    """Appends lines to metrics.jsonl and mirrors their numbers to TensorBoard.
+    """Appends lines to metrics.jsonl and shows their numbers on the boards.
 
     Args:
         folder: the run's folder.
         step: the step resumed from; lines after it, of work that was lost, are dropped.
+        batch: images of a step.
+        boards: not opened yet.
     """
 
-    def __init__(self, folder: RunFolder, step: int) -> None:
-        self.folder, self.path = folder, folder.metrics
+    def __init__(self, folder: RunFolder, step: int, batch: int, boards: Sequence[Board] = ()) -> None:
+        self.folder, self.path, self.boards = folder, folder.metrics, boards
         _drop_lines_after(folder, step)
-        self.board = _tensorboard(folder.path / "tensorboard", step)
+        for board in boards:
+            board.open(folder, step * batch)
 
     def write(self, line: dict[str, Any]) -> None:
         """One line; `step` and `images` are among its keys."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self.board is not None:
-            for name, value in line.items():
-                if isinstance(value, int | float) and name not in ("step", "images"):
-                    self.board.add_scalar(name, value, line["images"])
+        numbers = {n: v for n, v in line.items() if isinstance(v, int | float) and n not in ("step", "images")}
+        for board in self.boards:
+            board.write(line["images"], numbers)
 
     def roll_back(self, step: int) -> None:
         """Drops the lines after a step."""
@@ -106,8 +109,8 @@ class Tracker:
         return any(line["step"] == step for line in _lines(self.folder))
 
     def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
+        for board in self.boards:
+            board.close()
 
 
 def _lines(folder: RunFolder) -> list[dict[str, Any]]:
@@ -125,11 +128,3 @@ def _drop_lines_after(folder: RunFolder, step: int) -> None:
     if folder.metrics.exists():
         kept = [json.dumps(line) + "\n" for line in _lines(folder) if line["step"] <= step]
         folder.write_text(folder.metrics, "".join(kept))
-
-
-def _tensorboard(path: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(path), purge_step=step + 1 if step else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from realuid.data.dataset import Dataset
 from realuid.errors import RunError
 from realuid.evaluation.evaluator import Evaluator
+from realuid.training.boards import Board
 from realuid.training.checkpointing import Checkpoints
 from realuid.training.distribution import Distribution, Replicated
 from realuid.training.folder import RunFolder
@@ -36,6 +38,7 @@ class Trainer:
         evaluate_images: distance of two evaluations; None for only the last.
         checkpoint_images: distance of two checkpoints.
         checkpoints: how they are kept.
+        boards: dashboards that show the numbers of metrics.jsonl.
         distribution: how networks are spread over the processes that torchrun starts.
         micro_batch: samples that a process works on at once; its gradients are summed up over as many passes as it
             takes. None for all at once.
@@ -45,8 +48,9 @@ class Trainer:
         timeout_s: seconds after which a step counts as hung.
         device: `auto` (CUDA if there is any), `cpu`, `cuda`, `cuda:1`, ...
         threads: CPU threads; None for torch's choice.
-        peak_flops: floating-point operations a second that the dry run reckons with (an H100's bf16 tensor cores).
-        mfu: share of the peak, in (0, 1], that it expects to reach.
+        peak_flops: floating-point operations a second of one device (an H100's bf16 tensor cores), of which the metrics
+            give the share that is reached, on CUDA.
+        mfu: share of it, in (0, 1], that the dry run expects to reach.
 
     Raises:
         ValueError: if an amount is less than one, `rollbacks` negative, or the batch does not divide into lanes.
@@ -59,6 +63,9 @@ class Trainer:
             "sample_images",
             "evaluate_images",
             "checkpoint_images",
+            "checkpoints",
+            "boards",
+            "distribution",
             "micro_batch",
             "patience",
             "rollbacks",
@@ -86,6 +93,7 @@ class Trainer:
         evaluate_images: int | None = None,
         checkpoint_images: int,
         checkpoints: Checkpoints | None = None,
+        boards: Sequence[Board] = (),
         distribution: Distribution | None = None,
         micro_batch: int | None = None,
         patience: int = 20,
@@ -112,7 +120,8 @@ class Trainer:
         self.seed, self.batch, self.lanes, self.images = seed, batch, lanes, images
         self.log_images, self.sample_images = log_images, sample_images
         self.evaluate_images, self.checkpoint_images = evaluate_images, checkpoint_images
-        self.checkpoints, self.distribution = checkpoints or Checkpoints(), distribution or Replicated()
+        self.checkpoints, self.boards = checkpoints or Checkpoints(), boards
+        self.distribution = distribution or Replicated()
         self.micro_batch, self.patience, self.rollbacks, self.timeout_s = micro_batch, patience, rollbacks, timeout_s
         self.device, self.threads = device, threads
         self.peak_flops, self.mfu = peak_flops, mfu

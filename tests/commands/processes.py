@@ -29,5 +29,5 @@ def train(size: int, arguments: list[str], dtype: torch.dtype = torch.float32) -
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
     return [process.exitcode for process in processes]

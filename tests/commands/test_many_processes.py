@@ -9,6 +9,9 @@ from realuid import checkpoints
 from tests.commands.conftest import tiny
 from tests.commands.processes import train
 
+ONE_LEVEL = "UNet.multipliers = (1,)"
+"""A network of few blocks: each is gathered by itself where it is sharded."""
+
 WAYS = {
     "micro-batches": (1, ["Trainer.micro_batch = 4"]),
     "2 copies": (2, []),
@@ -26,7 +29,7 @@ def teacher(tmp_path_factory, data) -> str:
     folder = tmp_path_factory.mktemp("teacher")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REALUID_DATA", str(data))
-        arguments = tiny("Trainer.procedure = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64")
+        arguments = tiny("Trainer.procedure = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64", ONE_LEVEL)
         assert train(1, [*arguments, "--out", str(folder)]) == [0]
     return checkpoints.CheckpointStore(str(folder / "checkpoints")).newest()
 
@@ -34,12 +37,13 @@ def teacher(tmp_path_factory, data) -> str:
 def steps(count: int, teacher: str, *more: str) -> list[str]:
     """Arguments of a run of so many steps, each of two updates of the fake network and one of the generator."""
     return tiny(
-        f"IMAGES = {16 * count}",
+        f"Trainer.images = {16 * count}",  # IMAGES, which the learning rate falls with, stays
         f"Teacher.checkpoint = '{teacher}'",
         "Trainer.lanes = 4",
         "Trainer.evaluator = None",
         "Trainer.log_images = 80",
         "Distillation.fake_steps = 2",
+        ONE_LEVEL,
         *more,
     )
 
@@ -58,33 +62,61 @@ def lines(folder) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, data, teacher):
-    """The folder of one process's run, by number type."""
+    """The folder of one process's run of so many steps, by number and type."""
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REALUID_DATA", str(data))
-        for dtype in (torch.float32, torch.float64):
-            folder = found[dtype] = tmp_path_factory.mktemp("alone")
-            assert train(1, [*steps(50, teacher), "--out", str(folder)], dtype) == [0]
-    return found
+
+    def run(count: int, dtype: torch.dtype):
+        if (count, dtype) not in found:
+            folder = found[count, dtype] = tmp_path_factory.mktemp("alone")
+            assert train(1, [*steps(count, teacher), "--out", str(folder)], dtype) == [0]
+        return found[count, dtype]
+
+    return run
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_in_float64_the_weights_are_those_of_one_process(tmp_path, alone, teacher, way):
-    size, bindings = WAYS[way]
-    assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size
-    expected, found = weights(alone[torch.float64]), weights(tmp_path)
+def check_weights(folder, expected_folder) -> None:
+    expected, found = weights(expected_folder), weights(folder)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         error = (found[name] - value).abs().max() / value.abs().max().clamp_min(1e-3)
         assert float(error) <= (1e-6 if name.startswith("average") else 1e-8), name  # averages are float32
 
 
-@pytest.mark.parametrize("way", ["2 copies", "2 shards", "4 shards"])
-def test_in_float32_the_losses_are_those_of_one_process(tmp_path, alone, teacher, way):
-    size, bindings = WAYS[way]
-    assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)]) == [0] * size
-    expected, found = lines(alone[torch.float32]), lines(tmp_path)
-    assert [line["step"] for line in found] == [line["step"] for line in expected] == list(range(5, 51, 5))
+def check_losses(folder, expected_folder) -> None:
+    expected, found = lines(expected_folder), lines(folder)
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
     for one, other in zip(expected, found, strict=True):
         for name in ("fake_loss", "generator_loss", "gap"):
             assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-3), (one["step"], name)
+
+
+@pytest.mark.parametrize("way", ["micro-batches", "2 copies, micro-batches", "2 shards, micro-batches"])
+def test_a_few_steps_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
+    size, bindings = WAYS[way]
+    assert train(size, [*steps(4, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size
+    check_weights(tmp_path, alone(4, torch.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
+    size, bindings = WAYS[way]
+    assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size
+    check_weights(tmp_path, alone(50, torch.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["2 copies", "4 copies", "2 shards", "4 shards"])
+def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, teacher, way):
+    size, bindings = WAYS[way]
+    assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)]) == [0] * size
+    assert lines(tmp_path)[-1]["step"] == 50
+    check_losses(tmp_path, alone(50, torch.float32))
+
+
+@pytest.mark.slow
+def test_shards_of_four_processes_are_resumed_by_two_and_by_one(tmp_path, alone, teacher):
+    for size, count in ((4, 4), (2, 8), (1, 12)):
+        arguments = steps(count, teacher, "Trainer.distribution = @Sharded()")
+        assert train(size, [*arguments, "--out", str(tmp_path)], torch.float64) == [0] * size
+    check_weights(tmp_path, alone(12, torch.float64))
