@@ -131,7 +131,8 @@ class MatchingModel(PosteriorMean):
 
     def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
         scalings = self.preconditioning(k, self.target)
-        answer = self.network(*self._shown(k, scalings, x_t, x0, noise), labels)
+        # In the precision of x_t again, whatever the network computed in.
+        answer = self.network(*self._shown(k, scalings, x_t, x0, noise), labels).to(x_t.dtype)
         if scalings is None:
             return answer
         rows = [

@@ -57,6 +57,7 @@ COMPONENT_MODULES = (
     "realuid.evaluation.evaluator",
     "realuid.training.boards",
     "realuid.training.checkpointing",
+    "realuid.training.compute",
     "realuid.training.distribution",
     "realuid.training.ema",
     "realuid.training.optimizers",

@@ -23,7 +23,7 @@ __all__ = ["EDM2UNet"]
 def _unit(x: Tensor, dim: Sequence[int]) -> Tensor:
     """x scaled to a mean square of one over `dim`."""
     length = torch.linalg.vector_norm(x, dim=list(dim), keepdim=True, dtype=torch.float32)
-    return x / (1e-4 + length / math.sqrt(math.prod(x.shape[axis] for axis in dim))).to(x.dtype)
+    return x / (1e-4 + length / math.sqrt(math.prod([x.shape[axis] for axis in dim]))).to(x.dtype)
 
 
 def _sum(a: Tensor, b: Tensor, share: float) -> Tensor:

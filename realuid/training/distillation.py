@@ -175,6 +175,7 @@ class Distillation(Procedure):
         if self.adversary is not None:
             initialise(self.adversary.head, context.randomness.seed, "head")
         self.to(context)
+        context.compute.prepare(list(self.networks().values()), context.device)
         self.distribution = distribution = context.distribution
         distribution.place(context.world, list(self.networks().values()))
         self._fake_objective = distribution.objective(self._rivals(), self._fake_loss)
@@ -220,13 +221,13 @@ class Distillation(Procedure):
         for k in range(self.fake_steps):
             substep = index * substeps + k
             shares = self._draw(context, substep, index * self.fake_steps + k)
-            scalars = backward(context, self._fake_objective, [(substep, drawn) for drawn in shares])
+            scalars = backward(context, "regression", self._fake_objective, [(substep, drawn) for drawn in shares])
             scalars["fake_grad_norm"] = self.fake_optimizer.step(images)
 
         self._train_rivals(False)
         substep = index * substeps + self.fake_steps
         shares = self._draw(context, substep)
-        scalars |= backward(context, self._generator_objective, [(substep, drawn) for drawn in shares])
+        scalars |= backward(context, "generator", self._generator_objective, [(substep, drawn) for drawn in shares])
         scalars["generator_grad_norm"] = self.student_optimizer.step(images)
         self.ema.update()
         return scalars

@@ -17,6 +17,7 @@ from realuid.decoders import Decoder
 from realuid.interpolants import Interpolant
 from realuid.samplers import FreshNoise, Sampler
 from realuid.time_samplers import TimeSampler
+from realuid.training.compute import Compute, Kind
 from realuid.training.distribution import Distribution, Objective, Replicated
 from realuid.training.ema import EMA
 from realuid.training.optimizers import Adam
@@ -45,6 +46,7 @@ class Context:
     """Micro-batches that this process takes its lanes in, one after another."""
     world: World = field(default_factory=lambda: World(torch.device("cpu")))
     distribution: Distribution = field(default_factory=Replicated)
+    compute: Compute = field(default_factory=Compute)
 
     def shares(self) -> list[Context]:
         """The context of each micro-batch: some of the lanes each."""
@@ -135,19 +137,24 @@ class Procedure(ABC):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-def backward(context: Context, objective: Objective, shares: Sequence[tuple[Any, ...]]) -> dict[str, Tensor]:
+def backward(
+    context: Context, kind: Kind, objective: Objective, shares: Sequence[tuple[Any, ...]]
+) -> dict[str, Tensor]:
     """Leaves the gradient of the objective's mean over all micro-batches of all processes.
 
     Args:
+        kind: of the step, which says how its arithmetic is done.
         shares: arguments of the objective for each of this process's micro-batches.
 
     Returns:
         Means of the objective's scalars over this process's micro-batches.
     """
     sums: dict[str, Tensor] = {}
+    arithmetic = context.compute.arithmetic(kind, context.device)
     for number, (share, arguments) in enumerate(zip(context.shares(), shares, strict=True), start=1):
-        with objective.summing(last=number == len(shares)):
-            loss, scalars = objective(share, *arguments)
+        with objective.summing(last=number == len(shares)), arithmetic.update():
+            with arithmetic.forward():
+                loss, scalars = objective(share, *arguments)
             (loss / len(shares)).backward()
         for name, value in scalars.items():
             sums[name] = sums.get(name, 0) + value.detach() / len(shares)

@@ -92,6 +92,7 @@ class TeacherTraining(Procedure):
         else:
             load_weights(self.model, self.init)
         self.model.to(context.device).train()
+        context.compute.prepare([self.model], context.device)
         context.distribution.place(context.world, [self.model])
         self._objective = context.distribution.objective([self.model], self._loss)
         self.optimizer.attach(self.model.parameters())
@@ -108,7 +109,7 @@ class TeacherTraining(Procedure):
     def step(self, index: int) -> dict[str, Tensor]:
         context = self.context
         batches = context.read(index * context.batch, context.batch)
-        scalars = backward(context, self._objective, [(index, batch) for batch in batches])
+        scalars = backward(context, "regression", self._objective, [(index, batch) for batch in batches])
         scalars["teacher_grad_norm"] = self.optimizer.step(index * context.batch)
         self.ema.update()
         return scalars

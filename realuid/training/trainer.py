@@ -12,6 +12,7 @@ from realuid.errors import RunError
 from realuid.evaluation.evaluator import Evaluator
 from realuid.training.boards import Board
 from realuid.training.checkpointing import Checkpoints
+from realuid.training.compute import Compute
 from realuid.training.distribution import Distribution, Replicated
 from realuid.training.folder import RunFolder
 from realuid.training.procedure import Context, Procedure
@@ -40,6 +41,7 @@ class Trainer:
         checkpoints: how they are kept.
         boards: dashboards that show the numbers of metrics.jsonl.
         distribution: how networks are spread over the processes that torchrun starts.
+        compute: how the arithmetic is done.
         micro_batch: samples that a process works on at once; its gradients are summed up over as many passes as it
             takes. None for all at once.
         patience: updates of a network that may be left out in a row (see `Adam`) before the run goes back to the newest
@@ -95,6 +97,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         boards: Sequence[Board] = (),
         distribution: Distribution | None = None,
+        compute: Compute | None = None,
         micro_batch: int | None = None,
         patience: int = 20,
         rollbacks: int = 2,
@@ -121,7 +124,7 @@ class Trainer:
         self.log_images, self.sample_images = log_images, sample_images
         self.evaluate_images, self.checkpoint_images = evaluate_images, checkpoint_images
         self.checkpoints, self.boards = checkpoints or Checkpoints(), boards
-        self.distribution = distribution or Replicated()
+        self.distribution, self.compute = distribution or Replicated(), compute or Compute()
         self.micro_batch, self.patience, self.rollbacks, self.timeout_s = micro_batch, patience, rollbacks, timeout_s
         self.device, self.threads = device, threads
         self.peak_flops, self.mfu = peak_flops, mfu
@@ -156,6 +159,7 @@ class Trainer:
             parts=self._parts(lanes),
             world=world,
             distribution=self.distribution,
+            compute=self.compute,
         )
 
     def _parts(self, lanes: int) -> int:

@@ -1,0 +1,138 @@
+"""How the arithmetic of a run is done: precision, memory format, compilation, recomputation.
+
+Of a network only its blocks are touched (`realuid.networks.blocks`). Their weights keep names and layout, so that what
+copies, shards, averages or saves a network need not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from realuid.networks.blocks import blocks
+
+__all__ = ["Compute"]
+
+Kind = Literal["regression", "generator"]
+"""Kinds of updates: of a network that regresses (a fake network, a teacher in training), or of the generator."""
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+VARIANTS = 16
+"""How often a block may be compiled: trained or frozen, with and without gradient, by batch size and precision."""
+
+
+class Compute:
+    """How the arithmetic is done. What is not bound is decided by the device: in brackets the default for CUDA.
+
+    Args:
+        regression: precision of the fake network's updates and of a teacher's training: float32 (bfloat16). `tf32` and
+            `float32` differ on CUDA only. `bfloat16` is torch's autocast: weights, gradients and all that is computed
+            from predictions stay in float32.
+        generator: precision of the generator's updates: float32 (tf32). Their gradient is a difference of two nearly
+            equal predictions, which bfloat16 gets wrong by a third once the fake network is close to the teacher.
+        compile: mode of `torch.compile` for the blocks: none (default). `reduce-overhead` replays CUDA graphs, which
+            pays at small batches.
+        recompute: whether a block keeps nothing but its input for the backward pass and is computed again there: much
+            less memory, about a third more arithmetic.
+        channels_last: whether blocks work on images with channels innermost: no (yes).
+    """
+
+    free_on_resume = frozenset({"compile", "recompute", "channels_last"})
+
+    def __init__(
+        self,
+        *,
+        regression: Precision | None = None,
+        generator: Precision | None = None,
+        compile: Literal["none", "default", "reduce-overhead", "max-autotune"] | None = None,
+        recompute: bool = False,
+        channels_last: bool | None = None,
+    ) -> None:
+        self.regression, self.generator = regression, generator
+        self.compile, self.recompute, self.channels_last = compile, recompute, channels_last
+
+    def prepare(self, networks: Sequence[nn.Module], device: torch.device) -> None:
+        """Prepares the blocks of networks on the device, before they are spread over processes."""
+        cuda = device.type == "cuda"
+        parts = list(dict.fromkeys(chain.from_iterable(map(blocks, networks))))
+        channels_last = cuda if self.channels_last is None else self.channels_last
+        if channels_last or self.recompute:
+            for block in parts:
+                block.__class__ = _adapted(type(block), channels_last, self.recompute)  # type: ignore[arg-type]
+        mode = self.compile or ("default" if cuda else "none")
+        if mode != "none":
+            _allow_compilations(VARIANTS * len(parts))
+            for block in parts:
+                block.compile(mode=mode, fullgraph=True, dynamic=False)
+
+    def arithmetic(self, kind: Kind, device: torch.device) -> Arithmetic:
+        """The precision of a kind of update on a device."""
+        cuda = device.type == "cuda"
+        usual: dict[Kind, Precision] = {
+            "regression": "bfloat16" if cuda else "float32",
+            "generator": "tf32" if cuda else "float32",
+        }
+        bound: dict[Kind, Precision | None] = {"regression": self.regression, "generator": self.generator}
+        graphs = self.compile in ("reduce-overhead", "max-autotune")
+        return Arithmetic(bound[kind] or usual[kind], device, graphs)
+
+
+class Arithmetic:
+    """One precision on one device, with CUDA graphs or without."""
+
+    def __init__(self, precision: Precision, device: torch.device, graphs: bool) -> None:
+        self.precision, self.device, self.graphs = precision, device, graphs
+
+    def forward(self) -> AbstractContextManager:
+        """Around a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+
+    @contextmanager
+    def update(self) -> Iterator[None]:
+        """Around a forward and a backward pass."""
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = self.precision != "float32"
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@cache
+def _adapted(kind: type[nn.Module], channels_last: bool, recompute: bool) -> type[nn.Module]:
+    """A kind of block with another forward pass. A class rather than a hook or an attribute, since a copy of a block
+    must run its own weights."""
+
+    def forward(self: nn.Module, *inputs: Any) -> Any:
+        if channels_last:
+            inputs = tuple(_channels_last(value) for value in inputs)
+        run = super(adapted, self).forward  # type: ignore[arg-type]
+        return checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
+
+    adapted = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    return adapted
+
+
+def _channels_last(value: Any) -> Any:
+    """Images with channels innermost, anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
+
+
+def _allow_compilations(count: int) -> None:
+    """torch counts compilations of all blocks of one class together, and gives up beyond a limit meant for one."""
+    import torch._dynamo.config as dynamo  # seconds, for those who compile
+
+    dynamo.recompile_limit = max(dynamo.recompile_limit, count)
+    dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, count)
