@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import metadata as contents
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import _StorageInfo, _StoragePrefix
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -70,7 +72,8 @@ def places(rest: Any) -> Iterator[str]:
 
 def save(path: str, tensors: dict[str, Tensor], group: dist.ProcessGroup | None) -> None:
     """Writes this process's part of the tensors; all processes of the group must do so."""
-    dcp.save(tensors, storage_writer=FsspecWriter(path, overwrite=True), process_group=group, no_dist=group is None)
+    with _plain_errors():
+        dcp.save(tensors, storage_writer=FsspecWriter(path, overwrite=True), process_group=group, no_dist=group is None)
 
 
 def load(path: str, template: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -93,8 +96,20 @@ def load(path: str, template: dict[str, Any] | None = None) -> dict[str, Any]:
         tensors, _ = split(template)
         if different := sorted(tensors.keys() ^ set(places(rest))):
             raise CheckpointError(f"{path} does not fit this run: {different[0]} is on one side only")
-    dcp.load(tensors, storage_reader=reader, no_dist=template is None)
+    with _plain_errors():
+        dcp.load(tensors, storage_reader=reader, no_dist=template is None)
     return joined(rest, tensors)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """DCP's own exception is none that `except Exception` would catch."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = next(iter(error.failures.items()))
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise CheckpointError(f"process {rank}: {reason}") from None
 
 
 def laid_out(state: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:

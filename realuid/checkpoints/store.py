@@ -109,13 +109,13 @@ class CheckpointStore:
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Writes the best checkpoint's file."""
-        fs, root = fsspec.core.url_to_fs(self.url)
-        fs.makedirs(root, exist_ok=True)
+        self._make()
         files.save(self.best, state)
 
     def save_broken(self, step: int, state: dict[str, Any]) -> str:
         """Writes a state that is kept for inspection only, and is never resumed from; returns its path."""
         path = f"{self.url}/broken_{step_name(step)}.pt"
+        self._make()
         files.save(path, state)
         return path
 
@@ -171,9 +171,13 @@ class CheckpointStore:
             if fs.exists(f"{root}/{name}"):
                 fs.rm(f"{root}/{name}", recursive=True)
 
-    def _begin(self, step: int) -> None:
+    def _make(self) -> None:
         fs, root = fsspec.core.url_to_fs(self.url)
         fs.makedirs(root, exist_ok=True)
+
+    def _begin(self, step: int) -> None:
+        self._make()
+        fs, root = fsspec.core.url_to_fs(self.url)
         for left in fs.glob(f"{root}/*{files.PART}"):  # by a process that was killed
             fs.rm(left)
         self.remove(step)  # of this step there was another one, before a roll-back

@@ -39,8 +39,15 @@ def read(
         raise CheckpointError(f"there is no format {format!r}, only {', '.join(FORMATS)}")
     try:
         foreign = _read(url, format, weights, known, sha256)
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {url}") from None
+    except Exception as error:  # a damaged file can lead a reader anywhere
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise CheckpointError(
+            f"{url} is damaged, or no {format or 'known'} format: {type(error).__name__} {reason}"
+        ) from error
     foreign.verify()
     return foreign
 
