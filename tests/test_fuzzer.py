@@ -1,4 +1,4 @@
-"""Files with flipped bits, cut files and files with payloads, against every loader: each is refused in one line, or it is
+"""Files with flipped bits, cut files and files with payloads, against every loader: each is refused in one line, or
 read as what it was; nothing in it is executed, and the process lives. Every case has a process of its own."""
 
 import math
