@@ -1,11 +1,7 @@
 """Exactly once with real processes: forked workers, spawned ones that read from a real S3 server, two ranks."""
 
 import json
-import socket
-import time
-import urllib.request
 
-import fsspec
 import pytest
 import torch
 from handmade import numbered_set, numbers_of
@@ -14,6 +10,7 @@ from realuid.data.augment import Flipped
 from realuid.data.prefetched import Prefetched
 from realuid.data.streaming import Streaming
 from realuid.errors import DataError
+from tests.s3 import served
 
 CPU = torch.device("cpu")
 
@@ -46,36 +43,8 @@ def test_local_archives(tmp_path, start_method, workers):
 
 @pytest.fixture
 def s3(monkeypatch):
-    """A bucket on a server of its own. File systems that other tests left open know neither server nor keys."""
-    s3fs = pytest.importorskip("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
-    server_module = pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
-    for attempt in range(50):  # it starts in a thread
-        try:
-            urllib.request.urlopen(reset).close()
-            break
-        except OSError:
-            if attempt == 49:
-                raise
-            time.sleep(0.1)
-    fs = fsspec.filesystem("s3")
-    fs.mkdir("bucket")
-    yield fs
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
+    with served(monkeypatch) as (fs, _):
+        yield fs
 
 
 def test_s3(tmp_path, s3, monkeypatch):
