@@ -18,7 +18,6 @@ from realuid.errors import RunError
 from realuid.matching import MatchingModel
 from realuid.portable import export, portable
 from realuid.training.distillation import Distillation
-from realuid.training.folder import RunFolder
 
 PIXELS = {"name": "pixels", "low": -1.0, "high": 1.0}
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = export.write(
             Path(arguments.out),
             student,
-            name=arguments.name or model.config.name,
+            name=arguments.name or (model.folder.path.resolve().name if model.folder else model.config.name),
             network=component.kind.target.__name__,
             arguments={name: argument.value for name, argument in component.arguments.items()},
             facts=_facts(model),
@@ -81,12 +80,12 @@ def _facts(model: runs.Model) -> dict[str, Any]:
     assert isinstance(procedure, Distillation)
     matching = procedure.student.model
     checkpoint, latents = Path(model.stamp["checkpoint"]), model.trainer.data.latent_scaling
-    summary = RunFolder(checkpoint.parent.parent)
+    folder = model.folder
     return {
         "scaling": PIXELS if latents is None else {"name": "latents", "mean": latents[0], "deviation": latents[1]},
         "path": type(matching.interpolant).__name__,
         "target": type(matching.target).__name__,
         "weights": f"{checkpoint.name}, average {model.stamp['ema']}",
-        "metrics": summary.read_json(summary.summary) or {},
+        "metrics": (folder.read_json(folder.summary) if folder else None) or {},
         "config": model.config.text,
     }

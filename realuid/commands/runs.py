@@ -66,6 +66,8 @@ class Model:
     stamp: dict[str, Any]
     """What its figures are stamped with: checkpoint, sampler and average."""
     config: Config
+    folder: RunFolder | None
+    """Of the run, unless the checkpoint lies elsewhere."""
 
     @property
     def form(self) -> Dataset:
@@ -204,7 +206,7 @@ def reopen(arguments: argparse.Namespace, override: str = "") -> Model:
     stamp = {"checkpoint": path, "step": state.get("step"), "images": state.get("images"), **procedure.sampling(role)}
     if arguments.ema is not None:
         stamp |= {"ema": arguments.ema, "weights": checkpoints.checksum(procedure.ema.averaged(arguments.ema))}
-    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp, config)
+    return Model(trainer, role, procedure.generators(arguments.ema)[role], device, stamp, config, folder)
 
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[str, RunFolder | None]:

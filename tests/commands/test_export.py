@@ -24,7 +24,9 @@ def test_the_exported_student_gives_the_images_of_the_run(finished, tmp_path):
     assert described["network"] == "UNet"
     assert described["arguments"]["width"] == 8
     assert described["metrics"]["steps"] == 8
-    assert "student_frechet" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "student_frechet" in card
+    assert f"# {finished.name}" in card
     assert torch.equal(g.sample(3), realuid.load("out").sample(3))
 
 
