@@ -113,6 +113,7 @@ def _enter(stack: ExitStack, trainer: Trainer, config: Config, folder: RunFolder
 def _outcome(trainer: Trainer, config: Config, folder: RunFolder, world: World, stop: StopSignal) -> tuple[int, str]:
     try:
         try:
+            trainer.procedure.check(trainer.context(world))  # not after the teacher's training
             if code := _train_teacher(trainer, config, folder, world):
                 return code, "the run of the teacher did not end well"
             loop = Loop(trainer, world)

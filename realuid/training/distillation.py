@@ -140,6 +140,9 @@ class Distillation(Procedure):
             adversary.time_sampler.span(path)
             if not (isinstance(fake, MatchingModel) and hasattr(fake.network, "encode")):
                 raise ValueError("an adversary reads the fake's middle features: a MatchingModel of a UNet is needed")
+            given, taken = fake.network.middle_channels, adversary.head.channels
+            if given != taken:
+                raise ValueError(f"Discriminator.channels = {taken}, but the adversary's fake network gives {given}")
         if student.model.coupling.source != self.coupling.source:
             raise ValueError(
                 f"the student starts from a {student.model.coupling.source} source, the teacher's coupling has a "
@@ -154,7 +157,7 @@ class Distillation(Procedure):
         return {"student": self.student_optimizer, "fake": self.fake_optimizer}
 
     def start(self, context: Context) -> None:
-        self._check_batches(context)
+        self.check(context)
         self.teacher.load()
         if self.teacher.foreign is not None:
             check_scaling(self.teacher.foreign, context.data, str(self.teacher.checkpoint))
@@ -200,7 +203,7 @@ class Distillation(Procedure):
             network.to(context.device)
         self.teacher.model.eval().requires_grad_(False)
 
-    def _check_batches(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         if self.real_batch > context.batch:
             raise ValueError(
                 f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch}"
@@ -381,7 +384,7 @@ class Distillation(Procedure):
             self._train_rivals(False)
             return self._generator_loss(context, 0, drawn(False))[0]
 
-        self._check_batches(context)
+        self.check(context)
         self.to(context)
         return {"fake": (self.fake_steps, fake_step), "generator": (1, generator_step)}
 

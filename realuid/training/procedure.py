@@ -86,6 +86,14 @@ class Procedure(ABC):
         """The networks by role, the one that is averaged first."""
 
     @abstractmethod
+    def check(self, context: Context) -> None:
+        """Makes sure, before anything is trained or read, that batches, lanes and data fit each other.
+
+        Raises:
+            ValueError: naming what does not.
+        """
+
+    @abstractmethod
     def start(self, context: Context) -> None:
         """Moves the networks to the device, initialises them and creates the optimisers.
 

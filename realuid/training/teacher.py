@@ -85,7 +85,7 @@ class TeacherTraining(Procedure):
         return {"teacher": self.optimizer}
 
     def start(self, context: Context) -> None:
-        self._check_batch(context)
+        self.check(context)
         self.context = context
         if self.init == "random":
             initialise(self.model, context.randomness.seed, "teacher")
@@ -98,7 +98,7 @@ class TeacherTraining(Procedure):
         self.optimizer.attach(self.model.parameters())
         self.ema.attach(self.model, context.distribution.template(self.model))
 
-    def _check_batch(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         check_groups(context, self.coupling, batch=context.batch)
         if self.label_dropout and not (context.data.classes and getattr(self.model.network, "null_label", True)):
             raise ValueError(
@@ -138,7 +138,7 @@ class TeacherTraining(Procedure):
         def teacher_step() -> Tensor:
             return self._loss(context, 0, empty_batch(context, context.batch))[0]
 
-        self._check_batch(context)
+        self.check(context)
         return {"teacher": (1, teacher_step)}
 
     def state_dict(self) -> dict:

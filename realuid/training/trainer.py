@@ -119,6 +119,11 @@ class Trainer:
             raise ValueError(f"rollbacks must not be negative and timeout_s positive, got {rollbacks} and {timeout_s}")
         if (threads is not None and threads < 1) or peak_flops <= 0 or not 0 < mfu <= 1:
             raise ValueError(f"threads, peak_flops and mfu must be positive, got {threads}, {peak_flops} and {mfu}")
+        if procedure.coupling.source == "data" and not data.has_sources:
+            raise ValueError(
+                f"{type(procedure.coupling).__name__} takes its source from the data, but data = "
+                f"@{type(data).__name__}() gives no source images: bind @Degraded(), @Unpaired() or a set of pairs"
+            )
         self.procedure, self.data, self.evaluator = procedure, data, evaluator
         self.seed, self.batch, self.lanes, self.images = seed, batch, lanes, images
         self.log_images, self.sample_images = log_images, sample_images

@@ -93,6 +93,7 @@ BROKEN = {
         BRIDGE + "OneStep.noise = 0\nstudent/UNet.inputs = 1\n",
         "x1 is random given x0: bind OneStep.noise = 1",
     ),
+    "pairs of data that has none": (BRIDGE + "Trainer.data = @InMemory()\n", "data = @InMemory() gives no source"),
     "a student beyond its path": (FM + "OneStep.time = 1.5\n", "time = 1.5 must lie on the path"),
     "guidance without a label that means none": (
         FM + "Teacher.model = @GuidedModel()\nGuidedModel:\n    model = @teacher/MatchingModel()\n    classes = 10\n"

@@ -281,6 +281,12 @@ def test_a_binding_that_others_stand_above_is_refused(capsys):
     assert "fake/Adam.lr and student/Adam.lr and teacher/Adam.lr stand above it" in capsys.readouterr().err
 
 
+def test_parts_that_do_not_fit_are_refused_before_the_teacher_is_trained(tmp_path, capsys):
+    assert main([*tiny("Distillation.real_batch = 500"), "--out", str(tmp_path / "runs" / "mine")]) == 2
+    assert "real_batch = 500 must be at most the batch of 16" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]
+
+
 def test_a_prediction_that_leaves_the_loss_unbounded_is_refused(capsys):
     """The velocity from the data on the linear path has the factor 1 / (1 - t): no bound for uniform times."""
     assert main([*tiny("MatchingModel.target = @Data()"), "--dry-run"]) == 2

@@ -279,6 +279,11 @@ def test_a_fake_without_middle_features_is_refused(tmp_path):
         distillation(tmp_path, start=False, fake=plain)
 
 
+def test_a_head_for_other_features_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Discriminator.channels = 24, but the adversary's fake network gives 16"):
+        distillation(tmp_path, start=False, adversary=adversary(head=Discriminator(channels=24)))
+
+
 def test_times_of_the_adversary_must_lie_on_the_path(tmp_path):
     class Late(UniformTime):
         def quantile(self, u, interpolant):
