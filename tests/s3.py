@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,16 @@ class Weather:
 
     Attributes:
         failures: so many writes are answered with status 503 from now on.
-        pause_s: every write is answered that much later.
+        open: writes wait until it is set, as it is at first.
     """
 
     def __init__(self, app) -> None:
-        self.app, self.failures, self.pause_s = app, 0, 0.0
+        self.app, self.failures, self.open = app, 0, threading.Event()
+        self.open.set()
 
     def __call__(self, environ, start_response):
         if environ["REQUEST_METHOD"] in ("PUT", "POST") and "moto-api" not in environ["PATH_INFO"]:
-            time.sleep(self.pause_s)
+            self.open.wait(60)
             if self.failures > 0:
                 self.failures -= 1
                 start_response("503 Slow Down", [("Content-Length", "0")])

@@ -20,9 +20,7 @@ def terms(fake, teacher, target=None):
 def test_the_quarters_are_those_of_the_time_sampler():
     assert quartiles(UniformTime(), LinearInterpolant(), CPU).tolist() == pytest.approx([0.25, 0.5, 0.75], abs=1e-3)
     edges = quartiles(LogitNormalTime(mean=1.0, std=0.5), LinearInterpolant(), CPU)
-    assert edges[1].item() == pytest.approx(
-        1 / (1 + math.exp(1.0)), abs=1e-5
-    )  # the median; of the level of noise 1 - t
+    assert edges[1].item() == pytest.approx(1 / (1 + math.exp(1.0)), abs=1e-5)  # of the noise, 1 - t
 
 
 def test_the_gap_is_split_among_the_quarters_of_the_drawn_times():
