@@ -3,17 +3,26 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 
+from realuid import checkpoints
+from realuid.commands.sample import main as sample
 from realuid.commands.train import main
 from realuid.losses import RealUID
 from realuid.training.distillation import Distillation
-from tests.commands.conftest import tiny
-from tests.commands.processes import train
-from tests.commands.test_train import lines, same, weights
+from tests.commands.conftest import ROOT, tiny
+from tests.commands.processes import free_port, train
+from tests.commands.test_train import lines, same, wait_for, weights
+from tests.s3 import served
+
+
+def all_numbers(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -116,3 +125,61 @@ def test_a_process_that_loses_another_one_ends_for_torchrun_to_start_it_again(ar
     monkeypatch.setattr(Distillation, "step", step)
     assert train(2, arguments("lost")) == [0, 0]
     assert [line["step"] for line in lines(tmp_path / "lost")] == [2, 4, 6, 8]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_killed_process_again(finished, arguments, tmp_path):
+    """And what comes out is the run that was left alone, but for the clock."""
+    more = ("Trainer.images = 800", "Trainer.evaluate_images = None")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
+    command += ["--master-port", str(free_port()), str(ROOT / "tools" / "train.py")]
+    log = (tmp_path / "log").open("w")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    agent = subprocess.Popen([*command, *arguments("killed", *more)], stderr=log, env=environment)
+    wait_for(tmp_path / "killed", 6)
+    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(workers.split()[-1]), signal.SIGKILL)
+    assert agent.wait(timeout=250) == 0, (tmp_path / "log").read_text()
+    assert "resumed after" in (tmp_path / "log").read_text()
+    assert subprocess.run([*command, *arguments("calm", *more)], env=environment, check=False).returncode == 0
+    assert lines(tmp_path / "killed") == lines(tmp_path / "calm")
+    assert same(weights(tmp_path / "killed")["procedure"], weights(tmp_path / "calm")["procedure"])
+
+
+def test_checkpoints_on_an_object_store(finished, arguments, tmp_path, monkeypatch):
+    elsewhere = "Checkpoints.folder = 's3://bucket/run'"
+    with served(monkeypatch):
+        assert main(arguments("far", elsewhere, "Trainer.images = 64")) == 0
+        assert main(arguments("far", elsewhere)) == 0
+        assert lines(tmp_path / "far")[-1]["step"] == 8
+        far = checkpoints.load("s3://bucket/run/step_00000008.pt")
+        assert not list((tmp_path / "far").glob("checkpoints/*"))
+        assert sample(["--run", str(tmp_path / "far"), "--num", "4", "--out", str(tmp_path / "grid.png")]) == 0
+    assert same(far["ema"], weights(finished)["ema"])
+
+
+def test_boards_show_what_metrics_jsonl_says(arguments, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = "Trainer.boards = [@TensorBoard()]"
+    assert main(arguments("shown", shown, "Trainer.images = 64")) == 0
+    assert main(arguments("shown", shown)) == 0
+    events = EventAccumulator(str(tmp_path / "shown" / "tensorboard"))
+    events.Reload()
+    for name in ("fake_loss", "gap_q1", "memory_gib"):
+        pairs = {event.step: event.value for event in events.Scalars(name)}
+        assert pairs == pytest.approx({line["images"]: line[name] for line in all_numbers(tmp_path / "shown")})
+
+
+@pytest.mark.slow
+def test_weights_and_biases_without_a_network(arguments, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    shown = "Trainer.boards = [@WandB()]"
+    assert main(arguments("shown", shown, "Trainer.images = 64")) == 0
+    assert main(arguments("shown", shown)) == 0
+    name = (tmp_path / "shown" / "wandb.id").read_text()
+    files = list((tmp_path / "shown" / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb"))
+    assert len(files) == 2
+    assert all(b"gap_q1" in file.read_bytes() for file in files)
