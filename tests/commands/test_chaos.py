@@ -18,7 +18,7 @@ from realuid.checkpoints import CheckpointStore
 from tests.commands.conftest import ROOT, tiny
 from tests.commands.test_train import TIMES, same
 
-STEPS_FOR_EACH = 30
+STEPS_FOR_EACH = 20
 """Steps of the run for each disturbance: more than one process takes before it is disturbed."""
 
 KILL, TERMINATE, TEAR, STARVE = "kill -9", "SIGTERM", "torn checkpoint", "failing saves"
@@ -94,8 +94,14 @@ def lines(folder: Path) -> list[dict]:
 @pytest.mark.parametrize(
     "counts",
     [
-        pytest.param({KILL: 2, TERMINATE: 2, TEAR: 1, STARVE: 1}, id="short", marks=pytest.mark.slow),
-        pytest.param({KILL: 20, TERMINATE: 20, TEAR: 5, STARVE: 5}, id="long", marks=pytest.mark.chaos),
+        pytest.param(
+            {KILL: 2, TERMINATE: 2, TEAR: 1, STARVE: 1}, id="short", marks=[pytest.mark.slow, pytest.mark.timeout(900)]
+        ),
+        pytest.param(
+            {KILL: 20, TERMINATE: 20, TEAR: 5, STARVE: 5},
+            id="long",
+            marks=[pytest.mark.chaos, pytest.mark.timeout(7200)],
+        ),
     ],
 )
 def test_chaos(counts, finished, tmp_path, capsys):
@@ -106,7 +112,7 @@ def test_chaos(counts, finished, tmp_path, capsys):
     plan.sort(key=lambda kind: kind == TEAR)  # at first there is no second checkpoint to go back to
     steps = STEPS_FOR_EACH * len(plan)
     calm, folder = tmp_path / "calm", tmp_path / "disturbed"
-    assert Run(calm, arguments(steps, calm, teacher)).process.wait(timeout=600) == 0
+    assert Run(calm, arguments(steps, calm, teacher)).process.wait(timeout=3000) == 0
 
     started, repeated = time.monotonic(), 0
     command = arguments(steps, folder, teacher)
@@ -132,7 +138,7 @@ def test_chaos(counts, finished, tmp_path, capsys):
         reached = max([begun, *(line["step"] for line in lines_so_far(folder))])
         repeated += reached - (run.store.steps() or [0])[-1]
     last = Run(folder, command)
-    assert last.process.wait(timeout=600) == 0, last.log.read_text()
+    assert last.process.wait(timeout=3000) == 0, last.log.read_text()
 
     expected, found = (torch.load(CheckpointStore(str(f / "checkpoints")).newest()) for f in (calm, folder))
     for part in ("procedure", "ema", "step", "meters"):

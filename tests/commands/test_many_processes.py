@@ -98,6 +98,7 @@ def test_a_few_steps_give_the_weights_of_one_process(tmp_path, alone, teacher, w
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", WAYS)
 def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
@@ -106,6 +107,7 @@ def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["2 copies", "4 copies", "2 shards", "4 shards"])
 def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
@@ -115,6 +117,7 @@ def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_shards_of_four_processes_are_resumed_by_two_and_by_one(tmp_path, alone, teacher):
     for size, count in ((4, 4), (2, 8), (1, 12)):
         arguments = steps(count, teacher, "Trainer.distribution = @Sharded()")

@@ -128,6 +128,7 @@ def test_a_process_that_loses_another_one_ends_for_torchrun_to_start_it_again(ar
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_torchrun_starts_a_killed_process_again(finished, arguments, tmp_path):
     """And what comes out is the run that was left alone, but for the clock."""
     more = ("Trainer.images = 800", "Trainer.evaluate_images = None")
