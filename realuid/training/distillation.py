@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from realuid.adversarial import Adversary
 from realuid.checkpoints import checksum
 from realuid.conversions import UndeterminedError
-from realuid.data.dataset import Batch
-from realuid.data.pixels import to_float
 from realuid.errors import CheckpointError
 from realuid.foreign.loading import load_weights
 from realuid.foreign.scaling import check_scaling
@@ -24,6 +22,7 @@ from realuid.students import Student
 from realuid.teachers import Teacher
 from realuid.time_samplers import TimeSampler
 from realuid.training.diagnostics import fake_error, gap_by_time, moments, quartiles
+from realuid.training.drawing import Drawing, Drawn
 from realuid.training.ema import EMA
 from realuid.training.initialisation import initialise, start_from
 from realuid.training.optimizers import Adam
@@ -33,27 +32,11 @@ from realuid.training.procedure import (
     Generator,
     Procedure,
     backward,
-    check_groups,
     draw_path,
-    empty_batch,
-    source_images,
 )
 from realuid.weights import Weight
 
 __all__ = ["Distillation"]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What one update starts from."""
-
-    x0: Tensor
-    """Sources of the generated samples."""
-    labels: Tensor
-    beside: Tensor | None
-    """Sources that generated samples are paired with, where they are images; None for fresh Gaussian noise."""
-    real: tuple[Tensor, Tensor] | None
-    """Real images in [-1, 1] and their labels, if there are any."""
 
 
 class Distillation(Procedure):
@@ -121,6 +104,7 @@ class Distillation(Procedure):
         self.generator_weight = generator_weight or weight
         self.student_optimizer, self.fake_optimizer, self.ema = student_optimizer, fake_optimizer, ema
         self.fake_steps, self.real_batch = fake_steps, real_batch
+        self.drawing = Drawing(self.coupling, real_batch)
         self.student_init, self.fake_init, self.student_init_ema = student_init, fake_init, student_init_ema
         path = teacher.model.interpolant
         for model in (teacher.model, fake):
@@ -204,18 +188,7 @@ class Distillation(Procedure):
         self.teacher.model.eval().requires_grad_(False)
 
     def check(self, context: Context) -> None:
-        if self.real_batch > context.batch:
-            raise ValueError(
-                f"Distillation.real_batch = {self.real_batch} must be at most the batch of {context.batch}"
-            )
-        check_groups(context, self.coupling, batch=context.batch, real_batch=self.real_batch)
-        if self._exchanges and context.batch < 2 * context.randomness.lanes:
-            raise ValueError("unpaired source images are exchanged within a lane: it must hold two samples or more")
-
-    @property
-    def _exchanges(self) -> bool:
-        """Whether generated samples meet source images other than those they were made from."""
-        return not (self.coupling.gaussian_source or self.coupling.keeps_source)
+        self.drawing.check(context)
 
     def step(self, index: int) -> dict[str, Tensor]:
         context, substeps = self.context, self.fake_steps + 1
@@ -223,53 +196,17 @@ class Distillation(Procedure):
         self._train_rivals(True)
         for k in range(self.fake_steps):
             substep = index * substeps + k
-            shares = self._draw(context, substep, index * self.fake_steps + k)
+            shares = self.drawing.draw(context, substep, index * self.fake_steps + k if self.uses_real_data else None)
             scalars = backward(context, "regression", self._fake_objective, [(substep, drawn) for drawn in shares])
             scalars["fake_grad_norm"] = self.fake_optimizer.step(images)
 
         self._train_rivals(False)
         substep = index * substeps + self.fake_steps
-        shares = self._draw(context, substep)
+        shares = self.drawing.draw(context, substep)
         scalars |= backward(context, "generator", self._generator_objective, [(substep, drawn) for drawn in shares])
         scalars["generator_grad_norm"] = self.student_optimizer.step(images)
         self.ema.update()
         return scalars
-
-    def _draw(self, context: Context, substep: int, fake_step: int | None = None) -> list[Drawn]:
-        """What an update starts from, for each micro-batch; a fake step has a number of its own and may use real
-        images."""
-        wants_real = fake_step is not None and self.uses_real_data
-        if not self.coupling.gaussian_source:
-            batches = context.read(substep * context.batch, context.batch)
-            return [self._drawn_from(s, b, wants_real) for s, b in zip(context.shares(), batches, strict=True)]
-        real: Sequence[Batch | None] = [None] * context.parts
-        if fake_step is not None and wants_real:
-            real = context.read(fake_step * self.real_batch, self.real_batch)
-        return [
-            Drawn(
-                x0=share.randomness.normal("generator", substep, share.batch, share.shape),
-                labels=share.randomness.labels("label", substep, share.batch, share.frequencies),
-                beside=None,
-                real=None if batch is None else (to_float(batch.images), batch.labels),
-            )
-            for share, batch in zip(context.shares(), real, strict=True)
-        ]
-
-    def _drawn_from(self, context: Context, batch: Batch, wants_real: bool) -> Drawn:
-        """Sources and their labels come with the data, and so do the real images beside them."""
-        x0, rows = source_images(batch), self._real_rows(context)
-        real = (to_float(batch.images[rows]), batch.labels[rows]) if wants_real else None
-        return Drawn(x0, batch.labels, self._others(context, x0) if self._exchanges else x0, real)
-
-    def _real_rows(self, context: Context) -> Tensor:
-        """The first rows of each lane of a micro-batch, beside whose generated samples real ones are put."""
-        lanes = torch.arange(len(context.randomness.rows(context.batch)), device=context.device)
-        return lanes.view(len(context.randomness.own), -1)[:, : self.real_batch // context.randomness.lanes].flatten()
-
-    def _others(self, context: Context, x0: Tensor) -> Tensor:
-        """Every sample's neighbour's source, within its lane: independent of the sample's own."""
-        lanes = len(context.randomness.own)
-        return x0.view(lanes, -1, *x0.shape[1:]).roll(1, dims=1).view_as(x0)
 
     def _generate(self, context: Context, substep: int, drawn: Drawn) -> Tensor:
         """Generated samples x1."""
@@ -328,7 +265,7 @@ class Distillation(Procedure):
         purpose: str = "",
     ) -> list[Points]:
         """Generated samples x1 on the path and, if some were drawn, real ones at the same times with the same noise."""
-        teacher, target, rows = self.teacher.model, self.loss.target, self._real_rows(context)
+        teacher, target, rows = self.teacher.model, self.loss.target, self.drawing.real_rows(context)
         draws = draw_path(context, teacher.interpolant, law, substep, drawn.beside, purpose)
         points = [place(teacher, target, weight, x1, drawn.labels, draws)]
         if drawn.real is not None:
@@ -368,21 +305,13 @@ class Distillation(Procedure):
         return (self.teacher.summary or {}) if role == "teacher" else {}
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:
-        def drawn(wants_real: bool) -> Drawn:
-            if not self.coupling.gaussian_source:
-                return self._drawn_from(context, empty_batch(context, context.batch), wants_real)
-            made, real = empty_batch(context, context.batch), empty_batch(context, self.real_batch)
-            return Drawn(
-                to_float(made.images), made.labels, None, (to_float(real.images), real.labels) if wants_real else None
-            )
-
         def fake_step() -> Tensor:
             self._train_rivals(True)
-            return self._fake_loss(context, 0, drawn(self.uses_real_data))[0]
+            return self._fake_loss(context, 0, self.drawing.empty(context, self.uses_real_data))[0]
 
         def generator_step() -> Tensor:
             self._train_rivals(False)
-            return self._generator_loss(context, 0, drawn(False))[0]
+            return self._generator_loss(context, 0, self.drawing.empty(context, False))[0]
 
         self.check(context)
         self.to(context)

@@ -123,10 +123,10 @@ def context(batch: int, data: Dataset, *, seed: int = 0, lanes: int = 1) -> Cont
 
 
 def fake_loss(made: Distillation, substep: int, fake_step: int) -> Tensor:
-    (drawn,) = made._draw(made.context, substep, fake_step)
+    (drawn,) = made.drawing.draw(made.context, substep, fake_step if made.uses_real_data else None)
     return made._fake_loss(made.context, substep, drawn)[0]
 
 
 def generator_loss(made: Distillation, substep: int) -> Tensor:
-    (drawn,) = made._draw(made.context, substep)
+    (drawn,) = made.drawing.draw(made.context, substep)
     return made._generator_loss(made.context, substep, drawn)[0]

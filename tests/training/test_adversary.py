@@ -178,7 +178,7 @@ def test_what_the_head_adds_to_either_loss(tmp_path):
     )
     assert not torch.allclose((1 - generated[1]) / 0.2, (0.9 - of_the_loss) / 0.8)  # draws of its own
     assert len(real[1]) == 4
-    assert torch.equal(real[1], generated[1][made._real_rows(made.context)])
+    assert torch.equal(real[1], generated[1][made.drawing.real_rows(made.context)])
     assert torch.equal(real[2], Images().examples(4, 4).labels)
 
 

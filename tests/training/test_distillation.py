@@ -53,8 +53,8 @@ def test_a_real_part_left_out_would_be_noticed():
     """The test above can fail: without the real part the mean gradient is far away."""
     full = fake_gradient(distillation(BATCH), 200)
     made = distillation(BATCH)
-    draw = made._draw
-    made._draw = lambda *which: [replace(drawn, real=None) for drawn in draw(*which)]
+    draw = made.drawing.draw
+    made.drawing.draw = lambda *which: [replace(drawn, real=None) for drawn in draw(*which)]
     without = fake_gradient(made, 200)
     z = (full[0] - without[0]) / (full[1] ** 2 + without[1] ** 2 + 1e-20).sqrt()
     assert float(z.square().mean()) > 5
@@ -62,7 +62,7 @@ def test_a_real_part_left_out_would_be_noticed():
 
 def test_real_samples_share_time_and_noise_with_the_first_generated_ones_of_their_lane():
     made = distillation(real_batch=8, lanes=4)
-    assert made._real_rows(made.context).tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
+    assert made.drawing.real_rows(made.context).tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
 
 
 def test_each_network_is_differentiated_only_in_its_own_step():
