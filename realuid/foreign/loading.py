@@ -16,7 +16,6 @@ from realuid.foreign import components, dit, guided, sources
 from realuid.foreign.conventions import Foreign
 from realuid.foreign.reading import read
 from realuid.foreign.torchfile import is_state
-from realuid.guidance import GuidedModel
 from realuid.matching import PosteriorMean, matching_model_of
 from realuid.networks.dit import DiT
 from realuid.networks.unet import UNet
@@ -63,8 +62,6 @@ def load_weights(
     foreign = read(path, format, weights=ema, known=_untold(model.network, format) | dict(known or {}), sha256=sha256)
     _same_network(foreign, model.network, path)
     components.compare(foreign, model, path)
-    if isinstance(posterior, GuidedModel):
-        _check_guidance(foreign, posterior, path)
     model.network.load_state_dict(dict(foreign.state))
     return foreign.weights, replace(foreign, state={})
 
@@ -135,15 +132,3 @@ def _same_network(foreign: Foreign, network: nn.Module, origin: str) -> None:
                     f"{origin} ({foreign.format}): its {foreign.network} has {name} = {value!r}"
                     f"{f' in {place}' if place else ''}, the one that the gin file binds {bound[name]!r}"
                 )
-
-
-def _check_guidance(foreign: Foreign, model: GuidedModel, origin: str) -> None:
-    if not foreign.null:
-        raise CheckpointError(
-            f"{origin} ({foreign.format}) knows no label for 'no class': bind no GuidedModel around it"
-        )
-    if model.classes != foreign.classes:
-        raise CheckpointError(
-            f"{origin} ({foreign.format}) has {foreign.classes} classes, the gin file binds GuidedModel.classes = "
-            f"{model.classes}"
-        )

@@ -211,16 +211,15 @@ def test_ddpm_and_sit_look_alike_and_are_told_apart_by_format(tmp_path):
         load_weights(flow(DiT(**DIT)), path)
 
 
-def test_guidance_needs_a_label_for_no_class(tmp_path):
+def test_guidance_needs_a_network_with_a_label_for_no_class(tmp_path):
     path = saved(tmp_path / "x.pt", dit_state())
     load_weights(GuidedModel(model=flow(DiT(**DIT)), classes=3, scale=1.5), path, format="sit")
-    with pytest.raises(CheckpointError, match=r"has 3 classes, the gin file binds GuidedModel.classes = 2"):
-        load_weights(GuidedModel(model=flow(DiT(**DIT)), classes=2, scale=1.5), path, format="sit")
     network = fill(UNet(**TINY, classes=3))
     torch.save({"net_model": network.state_dict(), "ema_model": network.state_dict()}, tmp_path / "cfm.pt")
     load_weights(flow(UNet(**TINY, classes=3)), str(tmp_path / "cfm.pt"))
-    with pytest.raises(CheckpointError, match="knows no label for 'no class'"):
-        load_weights(GuidedModel(model=flow(UNet(**TINY, classes=3)), classes=3, scale=2.0), str(tmp_path / "cfm.pt"))
+    guided = GuidedModel(model=flow(UNet(**TINY, classes=3, null_label=True)), classes=3, scale=2.0)
+    with pytest.raises(CheckpointError, match=r"is \[3, 128\], the network that the gin file binds has \[4, 128\]"):
+        load_weights(guided, str(tmp_path / "cfm.pt"))
 
 
 def test_scaling_of_the_data(tmp_path):
