@@ -37,8 +37,8 @@ class Compute:
             from predictions stay in float32.
         generator: precision of the generator's updates: float32 (tf32). Their gradient is a difference of two nearly
             equal predictions, which bfloat16 gets wrong by a third once the fake network is close to the teacher.
-        compile: mode of `torch.compile` for the blocks: none (default). `reduce-overhead` replays CUDA graphs, which
-            pays at small batches.
+        compile: mode of `torch.compile` for the blocks, which takes minutes at the start and pays in long runs on
+            CUDA. `reduce-overhead` replays CUDA graphs, for small batches.
         recompute: whether a block keeps nothing but its input for the backward pass and is computed again there: much
             less memory, about a third more arithmetic.
         channels_last: whether blocks work on images with channels innermost: no (yes).
@@ -51,7 +51,7 @@ class Compute:
         *,
         regression: Precision | None = None,
         generator: Precision | None = None,
-        compile: Literal["none", "default", "reduce-overhead", "max-autotune"] | None = None,
+        compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none",
         recompute: bool = False,
         channels_last: bool | None = None,
     ) -> None:
@@ -60,17 +60,15 @@ class Compute:
 
     def prepare(self, networks: Sequence[nn.Module], device: torch.device) -> None:
         """Prepares the blocks of networks on the device, before they are spread over processes."""
-        cuda = device.type == "cuda"
         parts = list(dict.fromkeys(chain.from_iterable(map(blocks, networks))))
-        channels_last = cuda if self.channels_last is None else self.channels_last
+        channels_last = device.type == "cuda" if self.channels_last is None else self.channels_last
         if channels_last or self.recompute:
             for block in parts:
                 block.__class__ = _adapted(type(block), channels_last, self.recompute)  # type: ignore[arg-type]
-        mode = self.compile or ("default" if cuda else "none")
-        if mode != "none":
+        if self.compile != "none":
             _allow_compilations(VARIANTS * len(parts))
             for block in parts:
-                block.compile(mode=mode, fullgraph=True, dynamic=False)
+                block.compile(mode=self.compile, dynamic=False)
 
     def arithmetic(self, kind: Kind, device: torch.device) -> Arithmetic:
         """The precision of a kind of update on a device."""

@@ -99,7 +99,7 @@ def test_a_few_steps_give_the_weights_of_one_process(tmp_path, alone, teacher, w
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["2 copies", "4 copies", "2 shards", "4 shards"])
+@pytest.mark.parametrize("way", WAYS)
 def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
     assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size
@@ -108,7 +108,7 @@ def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["4 copies", "2 shards"])
+@pytest.mark.parametrize("way", ["2 copies", "4 copies", "2 shards", "4 shards"])
 def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
     assert train(size, [*steps(50, teacher, *bindings), "--out", str(tmp_path)]) == [0] * size

@@ -41,10 +41,12 @@ WAYS = {
 
 @pytest.fixture(name="eager")
 def _eager(monkeypatch):
-    """Graphs are captured as they are for a compiler, and differentiated as one, but run by PyTorch: in seconds."""
+    """Graphs are captured whole as for a compiler, and differentiated, but run by PyTorch; a break is an error."""
     compile_block = nn.Module.compile
     monkeypatch.setattr(
-        nn.Module, "compile", lambda block, mode, **how: compile_block(block, backend="aot_eager", **how)
+        nn.Module,
+        "compile",
+        lambda block, mode, **how: compile_block(block, backend="aot_eager", fullgraph=True, **how),
     )
     torch._dynamo.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):

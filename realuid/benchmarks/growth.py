@@ -1,0 +1,113 @@
+"""How the time and memory of a distillation step grow with batch, resolution, width and processes.
+
+One of them is changed at a time. The exponent is that of the power law through the figures, least squares in the
+logarithms: 1 is in proportion. Time is this process's processor time on the CPU, which other work on the machine
+disturbs little, and the clock's on CUDA; memory is that of tensors beyond weights, optimisers and averages. With more
+processes each has a lane of the batch of its own, so that 0 would be perfect.
+
+Prints a line of JSON for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import torch.multiprocessing as processes
+
+from realuid import config as configuration
+from realuid.benchmarks.assembly import distillation
+from realuid.benchmarks.meters import Counted, spent
+from realuid.benchmarks.step import about
+from realuid.training.world import World, device_named
+
+AXES = ("batch", "resolution", "width", "processes")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gin", default="gin/fm_cifar10.gin", metavar="FILE", help="recipe of a UNet (%(default)s)")
+    parser.add_argument("--bind", action="append", default=[], metavar='"NAME.ARG = VALUE"', help="one binding")
+    parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES), metavar="AXIS", help=f"of {AXES}")
+    parser.add_argument("--batch", type=int, nargs="+", default=[2, 4, 8], help="first: of the others (%(default)s)")
+    parser.add_argument("--resolution", type=int, nargs="+", default=[16, 32, 64], help="%(default)s")
+    parser.add_argument("--width", type=int, nargs="+", default=[32, 64, 128], help="%(default)s")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="steps that are timed (%(default)s)")
+    parser.add_argument("--device", default="auto", help="%(default)s")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    device = device_named(arguments.device)
+    print(json.dumps(about(device)), flush=True)
+    for axis in arguments.axes:
+        values = getattr(arguments, axis)
+        lines = [figures(arguments, axis, value, device) for value in values]
+        for value, line in zip(values, lines, strict=True):
+            print(json.dumps({axis: value} | line), flush=True)
+        if len(values) > 1:
+            exponents = {name: exponent(values, [line[name] for line in lines]) for name in lines[0]}
+            print(json.dumps({"axis": axis, "exponents": exponents}), flush=True)
+    return 0
+
+
+def exponent(values: Sequence[float], figures: Sequence[float]) -> float | None:
+    """Of the power law through the figures; None where one of them is zero."""
+    if min(figures) <= 0:
+        return None
+    return round(float(np.polyfit(np.log(values), np.log(figures), 1)[0]), 3)
+
+
+def figures(arguments: argparse.Namespace, axis: str, value: int, device: torch.device) -> dict[str, float]:
+    """One row."""
+    size = value if axis == "processes" else 1
+    batch = (value if axis == "batch" else arguments.batch[0]) * size
+    bindings = [f"Trainer.batch = {batch}", f"Distillation.real_batch = {batch}", f"Trainer.lanes = {size}"]
+    if axis == "resolution":
+        bindings += [f"SHAPE = (3, {value}, {value})"]
+    if axis == "width":
+        bindings += [f"UNet.width = {value}"]
+    bindings += arguments.bind
+    if size == 1:
+        return _measured(World(device), arguments.gin, bindings, arguments.rounds)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    answers = processes.get_context("spawn").SimpleQueue()
+    processes.spawn(
+        _process, (size, port, device.type, arguments.gin, bindings, arguments.rounds, answers), nprocs=size
+    )
+    return answers.get()
+
+
+def _process(
+    rank: int, size: int, port: int, device: str, gin: str, bindings: list[str], rounds: int, answers: Any
+) -> None:
+    """One of several processes; the first tells what it measured."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    world = World.join(device, 600.0)
+    try:
+        answer = _measured(world, gin, bindings, rounds)
+        if world.main:
+            answers.put(answer)
+    finally:
+        world.leave()
+
+
+def _measured(world: World, gin: str, bindings: list[str], rounds: int) -> dict[str, float]:
+    made, _ = distillation(configuration.load([gin], bindings), world.device, world)
+    made.step(0)  # makes the optimisers' state
+    with Counted() as counted:
+        made.step(1)
+        memory = counted.take_bytes()
+    times = [spent(partial(made.step, index), world.device) for index in range(2, rounds + 2)]
+    time = median(t.wall if world.device.type == "cuda" else t.cpu for t in times)
+    return {"ms": round(1000 * time, 2), "flops": counted.operations, "memory_mib": round(memory / 2**20, 2)}
