@@ -36,7 +36,8 @@ def dry_run(config: Config) -> str:
 
 
 def _costs(trainer: Trainer) -> list[str]:
-    bill = costs(trainer.procedure, trainer.context(World(torch.device("meta"))))
+    context = trainer.context(World(torch.device("meta")))
+    bill = costs(trainer.procedure, context)
     lines = [f"{role:<12} {count:>15,} parameters" for role, count in bill.parameters.items()]
     for kind, (count, flops) in bill.passes.items():
         lines.append(f"{kind:<12} {count} x {_amount(flops)}FLOP a step, forward and backward")
@@ -47,7 +48,8 @@ def _costs(trainer: Trainer) -> list[str]:
         f"one step     {_amount(bill.flops)}FLOP, {_amount(per_image)}FLOP an image",
         f"the run      {trainer.images:,} images, {trainer.steps:,} steps of {trainer.batch}, {_amount(total)}FLOP",
         f"memory       {_amount(bill.weights)}B weights, gradients, optimiser and averages; "
-        f"{_amount(bill.activations)}B activations (float32)",
+        f"{_amount(bill.activations / context.parts)}B activations of {trainer.batch // context.parts} samples at once "
+        "(float32)",
         f"speed        {speed:,.0f} images/s at {trainer.mfu:.0%} of {_amount(trainer.peak_flops)}FLOP/s, "
         f"{_duration(trainer.images / speed)}",
     ]
