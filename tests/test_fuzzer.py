@@ -9,7 +9,6 @@ import resource
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -211,4 +210,3 @@ def test_damaged_and_hostile_files(name, tmp_path, monkeypatch):
         counts[ended] += 1
         path.write_bytes(whole)
     assert counts[REFUSED] >= CASES // 4, counts
-    assert np.isclose(sum(counts.values()), CASES)

@@ -178,7 +178,7 @@ class CheckpointStore:
     def _begin(self, step: int) -> None:
         self._make()
         fs, root = fsspec.core.url_to_fs(self.url)
-        for left in fs.glob(f"{root}/*{files.PART}"):  # by a process that was killed
+        for left in fs.glob(f"{root}/step_*{files.PART}"):  # of a killed process; best.pt is written elsewhere
             fs.rm(left)
         self.remove(step)  # of this step there was another one, before a roll-back
 

@@ -123,7 +123,7 @@ class Loop:
                 with watchdog.step(step):
                     # For dropout; all other draws have keys of their own.
                     torch.manual_seed(key("step", self.trainer.seed, step, self.context.randomness.own.start))
-                    self.meters.add(self.procedure.step(step - 1) if self.flops else self._counted(step - 1))
+                    self.meters.add(self._counted(step - 1) if self.flops is None else self.procedure.step(step - 1))
                     asked = self.world.agree(max(stop.number or 0, FAULT if saver.fault else 0))
                 logs = self._due(step, self.trainer.log_images) or step == self.trainer.steps
                 if logs and (stuck := self._stuck(step)):

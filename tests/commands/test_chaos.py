@@ -16,7 +16,7 @@ import torch
 
 from realuid.checkpoints import CheckpointStore
 from tests.commands.conftest import ROOT, tiny
-from tests.commands.test_train import TIMES, same
+from tests.commands.test_train import lines, same
 
 STEPS_FOR_EACH = 20
 """Steps of the run for each disturbance: more than one process takes before it is disturbed."""
@@ -84,11 +84,6 @@ def tear(store: CheckpointStore, chance: random.Random) -> None:
     """The newest checkpoint loses its end, as if the disk had lied."""
     path = Path(store.newest())
     os.truncate(path, chance.randrange(path.stat().st_size))
-
-
-def lines(folder: Path) -> list[dict]:
-    parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in parsed]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,6 @@ def test_a_step_that_hangs_is_ended_and_named(arguments, tmp_path, monkeypatch):
         "code": 1,
         "reason": "step 4 did not end within 8 s",
     }
-    monkeypatch.undo()
 
 
 def test_all_processes_stop_after_the_step_in_which_one_was_terminated(finished, arguments, tmp_path, monkeypatch):

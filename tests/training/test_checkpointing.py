@@ -50,10 +50,11 @@ def test_the_newest_are_kept_and_some_for_good(tmp_path):
 
 def test_what_a_killed_save_left_is_cleared_away(tmp_path):
     (tmp_path / "step_00000001.pt.part").write_bytes(b"half")
+    (tmp_path / "best.pt.part").write_bytes(b"being written beside")
     made = saver(str(tmp_path))
     made.save(2, state(2))
     made.wait()
-    assert not list(tmp_path.glob("*.part"))
+    assert [path.name for path in tmp_path.glob("*.part")] == ["best.pt.part"]
     assert steps_of(made.store) == [2]
 
 
