@@ -87,8 +87,9 @@ class GaussianMixture(PosteriorMean):
         """log p_t(x_t) `[B]`, float64, for x_t `[B, ...]`."""
         return self._components(x_t.double().flatten(1), self.interpolant.at(t))[2]
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
-        k = self.interpolant.at(t)
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
         probability, r, _ = self._components(x_t.double().flatten(1), k)
         covariance_r = torch.einsum("kde,ke,kfe,bkf->bkd", self.eigenvectors, self.eigenvalues, self.eigenvectors, r)
         s = torch.einsum("bk,bkd->bd", probability, r)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from realuid.interpolants import Coefficients
 from realuid.matching import MatchingModel, PosteriorMean
 from realuid.targets import Target
 
@@ -48,17 +49,19 @@ class GuidedModel(PosteriorMean):
         self.model, self.classes, self.scale, self.low, self.high = model, classes, scale, low, high
         self.interpolant, self.coupling, self.conditioned = model.interpolant, model.coupling, model.conditioned
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
-        both = self.model.predict(
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
+        both = self.model.predict_at(
+            k.twice(),
             torch.cat([x_t, x_t]),
-            torch.cat([t, t]),
             torch.cat([labels, torch.full_like(labels, self.classes)]),
             target,
             None if x0 is None else torch.cat([x0, x0]),
         )
         conditional, null = both.chunk(2)
         path = self.interpolant
-        level = (t - path.t_data) / (path.t_source - path.t_data)
+        level = (k.t - path.t_data) / (path.t_source - path.t_data)
         scale = torch.where((level >= self.low) & (level <= self.high), self.scale, 1.0).to(x_t.dtype)
         return null + scale.view(-1, *(1,) * (x_t.ndim - 1)) * (conditional - null)
 

@@ -32,7 +32,6 @@ class PosteriorMean(nn.Module, ABC):
     coupling: Coupling
     conditioned: bool = False
 
-    @abstractmethod
     def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
         """Posterior mean of `target`.
 
@@ -46,6 +45,13 @@ class PosteriorMean(nn.Module, ABC):
         Returns:
             `[B, target.height * C, ...]`, differentiable in x_t.
         """
+        return self.predict_at(self.interpolant.at(t), x_t, labels, target, x0)
+
+    @abstractmethod
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
+        """As `predict`, where the path's coefficients at the times of x_t are known already."""
 
     @abstractmethod
     def check(self, target: Target, times: Tensor) -> None:
@@ -156,23 +162,21 @@ class MatchingModel(PosteriorMean):
             images.append(noise)
         return torch.cat(images, dim=1) if len(images) > 1 else images[0], time.to(x_t.dtype)
 
-    def encode(self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None) -> Tensor:
-        """The network's middle features `[B, channels, h, w]`, for a discriminator; arguments as in `predict`."""
-        k = self.interpolant.at(t)
+    def encode(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None = None) -> Tensor:
+        """The network's middle features `[B, channels, h, w]`, for a discriminator; arguments as in `predict_at`."""
         shown = self._shown(k, self.preconditioning(k, self.target), x_t, x0, None)
         return self.network.encode(*shown, labels)  # type: ignore[operator]
 
-    def predict(
+    def predict_at(
         self,
+        k: Coefficients,
         x_t: Tensor,
-        t: Tensor,
         labels: Tensor,
         target: Target,
         x0: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """As `PosteriorMean.predict`; `noise` `[B, n * C, ...]` is what a student's network is given beside x_t."""
-        k = self.interpolant.at(t)
+        """As for every model; `noise` `[B, n * C, ...]` is what a student's network is given beside x_t."""
         prediction = self._native(k, x_t, labels, x0, noise)
         if target == self.target:  # a predicted quantity is returned as predicted
             return prediction

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from realuid.conversions import BOUND, UndeterminedError
-from realuid.interpolants import Interpolant, combine
+from realuid.interpolants import Coefficients, Interpolant, combine
 from realuid.matching import MatchingModel, PosteriorMean
 from realuid.targets import Data, Noise, Stack, Target
 
@@ -45,15 +45,16 @@ class ReexpressedModel(PosteriorMean):
             )
         self.model, self.interpolant, self.coupling = model, interpolant, coupling
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
         native = self.model.interpolant
-        k = self.interpolant.at(t)
         n = (k.a**2 + k.g_squared).sqrt()
         s = native.time_at(n / k.b)
         j = native.at(s)
         # Equal inside the common range; outside, that of the two which stays finite.
         scale = torch.where(n > k.b, j.a / n, j.b / k.b)
-        means = self.model.predict(combine([scale], [x_t]), s, labels, Stack((Data(), Noise())))
+        means = self.model.predict_at(j, combine([scale], [x_t]), labels, Stack((Data(), Noise())))
         x1, xi = means.chunk(2, dim=1)
         rows = []
         for row in target.rows(k):

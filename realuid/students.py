@@ -37,6 +37,7 @@ class Student(nn.Module, ABC):
             raise ValueError(f"noise must be at least 0, got {noise}")
         model.check_network(noise, type(self).__name__)
         self.model, self.noise = model, noise
+        self._known: dict[tuple[float, int, torch.device], Coefficients] = {}
 
     times: tuple[float, ...]
     """Native times at which the network is asked, from t_init on."""
@@ -50,17 +51,18 @@ class Student(nn.Module, ABC):
     def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
         """Generated data `[B, C, ...]` from source samples x0 `[B, C, ...]`, labels `[B]` and fresh noise."""
 
-    def _data(self, x_t: Tensor, t: float, x0: Tensor, labels: Tensor, noise: FreshNoise, first: int) -> Tensor:
-        """E[x1 | x_t] at one time; the network's own noise is numbered from `first`."""
-        times = torch.full((len(x_t),), t, dtype=torch.float64, device=x_t.device)
-        beside = torch.cat([noise(first + i) for i in range(self.noise)], dim=1) if self.noise else None
-        return self.model.predict(x_t, times, labels, Data(), x0, beside)
-
-    def _start(self, x0: Tensor, t: float) -> Tensor:
-        return combine([self._at(t, x0).a], [x0])
-
     def _at(self, t: float, like: Tensor) -> Coefficients:
-        return self.model.interpolant.at(torch.full((len(like),), t, dtype=torch.float64, device=like.device))
+        """The path's coefficients at one time for all samples: always the same ones, so they are kept."""
+        key = t, len(like), like.device
+        if key not in self._known:
+            times = torch.full((len(like),), t, dtype=torch.float64, device=like.device)
+            self._known[key] = self.model.interpolant.at(times)
+        return self._known[key]
+
+    def _data(self, x_t: Tensor, k: Coefficients, x0: Tensor, labels: Tensor, noise: FreshNoise, first: int) -> Tensor:
+        """E[x1 | x_t]; the network's own noise is numbered from `first`."""
+        beside = torch.cat([noise(first + i) for i in range(self.noise)], dim=1) if self.noise else None
+        return self.model.predict_at(k, x_t, labels, Data(), x0, beside)
 
 
 class OneStep(Student):
@@ -96,7 +98,8 @@ class OneStep(Student):
         return "OneStep"
 
     def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
-        return self._data(self._start(x0, self.time), self.time, x0, labels, noise, 0)
+        k = self._at(self.time, x0)
+        return self._data(combine([k.a], [x0]), k, x0, labels, noise, 0)
 
 
 def _noise_level(t: float, path: Interpolant) -> float:
@@ -142,10 +145,10 @@ class FewSteps(Student):
         return f"FewSteps{self.times}"
 
     def forward(self, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
-        x, fresh = self._start(x0, self.times[0]), self.noise * len(self.times)
-        for i, t in enumerate(self.times):
-            x1 = self._data(x, t, x0, labels, noise, self.noise * i)
-            if i + 1 < len(self.times):
-                k, j = (self._at(time, x) for time in (t, self.times[i + 1]))
-                x = self.step(k, j, x, x0, x1, noise(fresh + i))
+        path = [self._at(t, x0) for t in self.times]
+        x, fresh = combine([path[0].a], [x0]), self.noise * len(path)
+        for i, k in enumerate(path):
+            x1 = self._data(x, k, x0, labels, noise, self.noise * i)
+            if i + 1 < len(path):
+                x = self.step(k, path[i + 1], x, x0, x1, noise(fresh + i))
         return x1

@@ -48,9 +48,9 @@ class GaussianPairs(PosteriorMean):
         mean = self.mean + ((self.joint @ matrix.mT)[which] @ r).squeeze(2)
         return mean[:, : self.size], mean[:, self.size : 2 * self.size], r[:, : self.size, 0]
 
-    def predict(self, x_t, t, labels, target: Target, x0=None):
-        means = self.posterior(x_t, t, x0)
-        return torch.cat([combine(row.mean, means) for row in target.rows(self.interpolant.at(t))], dim=1).to(x_t.dtype)
+    def predict_at(self, k, x_t, labels, target: Target, x0=None):
+        means = self.posterior(x_t, k.t, x0)
+        return torch.cat([combine(row.mean, means) for row in target.rows(k)], dim=1).to(x_t.dtype)
 
     def sampled(self, x_t, t, target: Target, x0=None):
         """The same from the coefficients of the sampled target, those of x0, x1 and z; inside the path."""

@@ -236,9 +236,9 @@ def test_the_last_step_returns_the_data_prediction():
         answers, times, asked = [], [], []
 
         class Watched(GaussianPairs):
-            def predict(self, x_t, t, labels, target, x0=None):
-                times.append(float(t[0]))  # noqa: B023
-                answers.append(super().predict(x_t, t, labels, target, x0))  # noqa: B023
+            def predict_at(self, k, x_t, labels, target, x0=None):
+                times.append(float(k.t[0]))  # noqa: B023
+                answers.append(super().predict_at(k, x_t, labels, target, x0))  # noqa: B023
                 return answers[-1]  # noqa: B023
 
         def noise(k):

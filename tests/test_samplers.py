@@ -39,10 +39,10 @@ def silence(k):
 class Counted(GaussianMixture):
     evaluations = 0
 
-    def predict(self, x_t, t, labels, target, x0=None):
+    def predict_at(self, k, x_t, labels, target, x0=None):
         self.evaluations += 1
-        self.times = [*getattr(self, "times", []), float(t[0])]
-        return super().predict(x_t, t, labels, target, x0)
+        self.times = [*getattr(self, "times", []), float(k.t[0])]
+        return super().predict_at(k, x_t, labels, target, x0)
 
 
 def model(path, dimension):

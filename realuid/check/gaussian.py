@@ -104,8 +104,9 @@ class GaussianPairs(PosteriorMean):
         mean = a * x0.double() + b * mean1
         return mean, b**2 * rest + g_squared + 0 * mean, 0 * mean, b * rest + 0 * mean, mean1
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
-        k = self.interpolant.at(t)
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
         mean, variance, with0, with1, mean1 = self._law(k, x0)
         # Given x0, nothing is open at the source end: x_t is x0.
         r = torch.where(variance > 0, (x_t.double() - mean) / variance.clamp_min(1e-300), 0.0)
@@ -147,7 +148,7 @@ class ExactModel(MatchingModel):
         )
 
     def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
-        return self.law.predict(x_t, k.t, labels, self.target, x0)
+        return self.law.predict_at(k, x_t, labels, self.target, x0)
 
 
 def exact(model: PosteriorMean, moments: Moments) -> PosteriorMean:

@@ -44,6 +44,10 @@ class Coefficients:
         """g' `[B]`: zero where g vanishes identically, infinite at an end where only g vanishes."""
         return torch.where(self.gg_dot == 0, 0.0, self.gg_dot / self.g)
 
+    def twice(self) -> Coefficients:
+        """For the same times once more behind themselves, `[2 B]`."""
+        return Coefficients(*(torch.cat([value, value]) for value in vars(self).values()))
+
 
 def combine(coefficients: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:
     """Sum of c_i x_i, the one place where coefficients of time take the shape and dtype of images.
@@ -64,11 +68,12 @@ def combine(coefficients: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _derivative(value: Tensor, t: Tensor) -> Tensor:
-    """d value / dt `[B]`, where value `[B]` is a function of t entry by entry."""
-    if not value.requires_grad:  # a constant
-        return torch.zeros_like(t)
-    return torch.autograd.grad(value.sum(), t)[0]
+def _slopes(values: Sequence[Tensor], times: Tensor) -> Tensor:
+    """d values[i] / d times[i] `[n, B]`, where values[i] `[B]` is a function of times[i] entry by entry."""
+    varying = [value for value in values if value.requires_grad]  # the others are constants
+    if not varying:
+        return torch.zeros_like(times)
+    return torch.autograd.grad(varying, times, [torch.ones_like(times[0])] * len(varying))[0]
 
 
 class Interpolant(ABC):
@@ -94,13 +99,14 @@ class Interpolant(ABC):
 
     def at(self, t: Tensor) -> Coefficients:
         """Schedules and derivatives at times t `[B]`, computed in float64 on t's device."""
+        schedules, t = (self.a, self.b, self.g_squared), t.detach().double()
         with torch.enable_grad():
-            t = t.detach().double().requires_grad_()
-            values = [schedule(t) for schedule in (self.a, self.b, self.g_squared)]
-            slopes = [_derivative(value, t) for value in values]
+            # Each schedule has times of its own, so that one backward pass gives all slopes.
+            times = t.expand(len(schedules), -1).clone().requires_grad_()
+            values = [schedule(row) for schedule, row in zip(schedules, times.unbind(), strict=True)]
+            a_dot, b_dot, g_squared_dot = _slopes(values, times)
         a, b, g_squared = (value.detach() for value in values)
-        a_dot, b_dot, g_squared_dot = slopes
-        return Coefficients(t.detach(), a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
+        return Coefficients(t, a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
 
     def time(self, noise_level: Tensor) -> Tensor:
         """Native time of a noise level s in [0, 1], s = 1 the source: t_source + (1 - s)(t_data - t_source)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from realuid.training.drawing import Drawing, Drawn
 from realuid.training.ema import EMA
 from realuid.training.initialisation import initialise, start_from
 from realuid.training.optimizers import Adam
-from realuid.training.points import Points, place, predict
+from realuid.training.points import Points, place
 from realuid.training.procedure import (
     Context,
     Generator,
@@ -168,16 +168,24 @@ class Distillation(Procedure):
         self._fake_objective = distribution.objective(self._rivals(), self._fake_loss)
         self._generator_objective = distribution.objective([self.student], self._generator_loss)
         self.student_optimizer.attach(self.student.parameters())
-        self.fake_optimizer.attach(p for network in self._rivals() for p in network.parameters())
+        self._list_rivals()
+        self.fake_optimizer.attach(self._rival_weights)
         self.ema.attach(self.student, distribution.template(self.student))
 
     def _rivals(self) -> list[nn.Module]:
         """The networks of the fake step."""
         return [self.fake] if self.adversary is None else [self.fake, self.adversary.head]
 
+    def _list_rivals(self) -> None:
+        """Their modules and weights, once: to walk through networks twice a step takes a while."""
+        self._rival_modules = [module for network in self._rivals() for module in network.modules()]
+        self._rival_weights = [weight for network in self._rivals() for weight in network.parameters()]
+
     def _train_rivals(self, training: bool) -> None:
-        for network in self._rivals():
-            network.train(training).requires_grad_(training)
+        for module in self._rival_modules:
+            vars(module)["training"] = training  # past torch's own check of every attribute
+        for weight in self._rival_weights:
+            weight.requires_grad_(training)
 
     def to(self, context: Context) -> None:
         """Puts the networks on the context's device; the rest of `start` needs weights, this does not."""
@@ -185,6 +193,7 @@ class Distillation(Procedure):
         self._quartiles = quartiles(self.generator_time_sampler, self.teacher.model.interpolant, context.device)
         for network in self.networks().values():
             network.to(context.device)
+        self._list_rivals()
         self.teacher.model.eval().requires_grad_(False)
 
     def check(self, context: Context) -> None:
@@ -224,12 +233,10 @@ class Distillation(Procedure):
         teacher, target = self.teacher.model, self.loss.target
         with torch.no_grad():
             x1 = self._generate(context, substep, drawn)
-            points = self._place(context, substep, drawn, x1, self.time_sampler, self.weight)
-            if not self.loss.uses_real_data:
-                del points[1:]
-            f_star = predict(teacher, points, target) if self.loss.fake_step_needs_teacher else [None] * len(points)
-        fake = predict(self.fake, points, target)
-        generated, *rest = [p.terms(f, f_teacher) for p, f, f_teacher in zip(points, fake, f_star, strict=True)]
+            seen = drawn if self.loss.uses_real_data else replace(drawn, real=None)
+            points = self._place(context, substep, seen, x1, self.time_sampler, self.weight)
+            f_star = points.predicted(teacher, target) if self.loss.fake_step_needs_teacher else None
+        generated, *rest = points.terms(points.predicted(self.fake, target), f_star)
         loss = self.loss.fake_loss(generated, rest[0] if rest else None)
         if self.adversary is not None:
             generated_logits, real_logits = self._logits(context, substep, drawn, x1)
@@ -245,14 +252,14 @@ class Distillation(Procedure):
         x1, target = self._generate(context, substep, drawn), self.loss.target
         points = self._place(context, substep, drawn, x1, self.generator_time_sampler, self.generator_weight)
         with torch.set_grad_enabled(self.loss.differentiates_networks):
-            (f_star,), (fake,) = predict(self.teacher.model, points, target), predict(self.fake, points, target)
-        terms = points[0].terms(fake, f_star)
+            f_star, fake = points.predicted(self.teacher.model, target), points.predicted(self.fake, target)
+        (terms,) = points.terms(fake, f_star)
         loss = self.loss.generator_loss(terms)
         if self.adversary is not None:
             (logits,) = self._logits(context, substep, drawn, x1)
             loss = loss + self.adversary.generator_loss(logits)
         scalars = {"generator_loss": loss, "gap": gap(terms)}
-        return loss, scalars | gap_by_time(terms, points[0].t, self._quartiles) | moments(x1, "generated")
+        return loss, scalars | gap_by_time(terms, points.k.t, self._quartiles) | moments(x1, "generated")
 
     def _place(
         self,
@@ -263,24 +270,26 @@ class Distillation(Procedure):
         law: TimeSampler,
         weight: Weight,
         purpose: str = "",
-    ) -> list[Points]:
+    ) -> Points:
         """Generated samples x1 on the path and, if some were drawn, real ones at the same times with the same noise."""
-        teacher, target, rows = self.teacher.model, self.loss.target, self.drawing.real_rows(context)
-        draws = draw_path(context, teacher.interpolant, law, substep, drawn.beside, purpose)
-        points = [place(teacher, target, weight, x1, drawn.labels, draws)]
+        path, labels, sizes = self.teacher.model.interpolant, drawn.labels, [len(x1)]
+        draws = draw_path(context, path, law, substep, drawn.beside, purpose)
         if drawn.real is not None:
-            same = draws.take(rows)
+            real, real_labels = drawn.real
+            same = draws.take(self.drawing.real_rows(context))
             if drawn.beside is not None:
-                same = replace(same, x0=drawn.x0[rows])
-            points.append(place(teacher, target, weight, *drawn.real, same))
-        return points
+                same = replace(same, x0=drawn.x0[self.drawing.real_rows(context)])
+            x1, labels, draws = torch.cat([x1, real]), torch.cat([labels, real_labels]), draws.and_then(same)
+            sizes.append(len(real))
+        return place(self.teacher.model, self.loss.target, weight, x1, labels, draws, sizes)
 
-    def _logits(self, context: Context, substep: int, drawn: Drawn, x1: Tensor) -> list[Tensor]:
+    def _logits(self, context: Context, substep: int, drawn: Drawn, x1: Tensor) -> Sequence[Tensor]:
         """What the adversary's head says of generated samples x1 and, if some were drawn, of real ones."""
         assert self.adversary is not None
         assert isinstance(self.fake, MatchingModel)
         points = self._place(context, substep, drawn, x1, self.adversary.time_sampler, self.weight, "adversary ")
-        return [self.adversary.head(self.fake.encode(p.x_t, p.t, p.labels, p.x0)) for p in points]
+        features = self.fake.encode(points.k, points.x_t, points.labels, points.x0)
+        return self.adversary.head(features).split(points.sizes)
 
     def generators(self, ema: str | None = None) -> dict[str, Generator]:
         student, teacher = self.ema.averaged(ema), self.distribution.alone(self.teacher.model)

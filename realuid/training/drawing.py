@@ -37,6 +37,7 @@ class Drawing:
 
     def __init__(self, coupling: Coupling, real_batch: int) -> None:
         self.coupling, self.real_batch = coupling, real_batch
+        self._rows: dict[tuple[range, int, torch.device], Tensor] = {}
 
     def check(self, context: Context) -> None:
         """Refuses batches that do not divide.
@@ -88,8 +89,11 @@ class Drawing:
 
     def real_rows(self, context: Context) -> Tensor:
         """The first rows of each lane of a micro-batch, beside whose generated samples real ones are put."""
-        lanes = torch.arange(len(context.randomness.rows(context.batch)), device=context.device)
-        return lanes.view(len(context.randomness.own), -1)[:, : self.real_batch // context.randomness.lanes].flatten()
+        own, count = context.randomness.own, len(context.randomness.rows(context.batch))
+        if (key := (own, count, context.device)) not in self._rows:
+            rows = torch.arange(count, device=context.device).view(len(own), -1)
+            self._rows[key] = rows[:, : self.real_batch // context.randomness.lanes].flatten()
+        return self._rows[key]
 
     @property
     def _exchanges(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from realuid.interpolants import Coefficients
 from realuid.losses import Terms
 from realuid.matching import PosteriorMean
 from realuid.targets import Target
@@ -17,41 +16,50 @@ from realuid.weights import Weight
 
 @dataclass(frozen=True)
 class Points:
-    """A batch of generated or real samples seen on the path."""
+    """Generated samples seen on the path and, after them, real ones if there are any: one batch for each network."""
 
     x_t: Tensor
-    t: Tensor
+    k: Coefficients
+    """Of the path at their times."""
     labels: Tensor
     x0: Tensor
     target: Tensor
     """The sampled target c."""
     weight: Tensor
+    sizes: list[int]
+    """How many samples are generated and, if any, real."""
 
-    def terms(self, fake: Tensor, teacher: Tensor | None = None) -> Terms:
-        return Terms(fake=fake, target=self.target, weight=self.weight, teacher=teacher)
+    def predicted(self, model: PosteriorMean, target: Target) -> Tensor:
+        """The prediction of a model on this path at every point, in one forward pass."""
+        return model.predict_at(self.k, self.x_t, self.labels, target, self.x0)
+
+    def terms(self, fake: Tensor, teacher: Tensor | None = None) -> list[Terms]:
+        """What a loss sees of the generated and, if any, of the real samples."""
+        teachers = [None] * len(self.sizes) if teacher is None else teacher.split(self.sizes)
+        parts = (part.split(self.sizes) for part in (fake, self.target, self.weight))
+        return [
+            Terms(fake=f, target=c, weight=w, teacher=f_star) for f, c, w, f_star in zip(*parts, teachers, strict=True)
+        ]
 
 
-def place(model: PosteriorMean, target: Target, weight: Weight, x1: Tensor, labels: Tensor, draws: PathDraws) -> Points:
+def place(
+    model: PosteriorMean,
+    target: Target,
+    weight: Weight,
+    x1: Tensor,
+    labels: Tensor,
+    draws: PathDraws,
+    sizes: list[int],
+) -> Points:
     """Pairs x1 `[B, C, H, W]` with the drawn sources by the model's coupling and puts them on its path."""
     x0 = model.coupling.pair(draws.x0, x1, labels)
     k = model.interpolant.at(draws.t)
     return Points(
         x_t=model.interpolant.draw(k, x0, x1, draws.z),
-        t=draws.t,
+        k=k,
         labels=labels,
         x0=x0,
         target=target.sample(k, x0, x1, draws.z),
         weight=weight(k),
+        sizes=sizes,
     )
-
-
-def predict(model: PosteriorMean, points: Sequence[Points], target: Target) -> list[Tensor]:
-    """The model's prediction for every batch of points, in one forward pass."""
-    prediction = model.predict(
-        torch.cat([p.x_t for p in points]),
-        torch.cat([p.t for p in points]),
-        torch.cat([p.labels for p in points]),
-        target,
-        torch.cat([p.x0 for p in points]),
-    )
-    return list(prediction.split([len(p.t) for p in points]))

@@ -50,6 +50,8 @@ class Context:
 
     def shares(self) -> list[Context]:
         """The context of each micro-batch: some of the lanes each."""
+        if self.parts == 1:
+            return [self]
         own = self.randomness.own
         lanes = len(own) // self.parts
         firsts = range(own.start, own.stop, lanes)
@@ -165,7 +167,8 @@ def backward(
                 loss, scalars = objective(share, *arguments)
             (loss / len(shares)).backward()
         for name, value in scalars.items():
-            sums[name] = sums.get(name, 0) + value.detach() / len(shares)
+            share_of = value.detach() / len(shares)
+            sums[name] = sums[name] + share_of if name in sums else share_of
     return sums
 
 
@@ -180,6 +183,11 @@ class PathDraws:
     def take(self, rows: Tensor) -> PathDraws:
         """The draws of these rows of the batch."""
         return PathDraws(self.x0[rows], None if self.z is None else self.z[rows], self.t[rows])
+
+    def and_then(self, other: PathDraws) -> PathDraws:
+        """These draws and, after them, those of another batch on the same path."""
+        z = None if self.z is None or other.z is None else torch.cat([self.z, other.z])
+        return PathDraws(torch.cat([self.x0, other.x0]), z, torch.cat([self.t, other.t]))
 
 
 def draw_path(

@@ -23,7 +23,7 @@ class Meters:
     without it.
 
     Args:
-        world: all processes must add the same names, and read together.
+        world: all processes must add the same names, in every step, and read together.
     """
 
     def __init__(self, world: World) -> None:
@@ -32,48 +32,45 @@ class Meters:
 
     def clear(self) -> None:
         """Forgets everything."""
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor] = {}
+        self.names: list[str] = []
+        self.totals = torch.zeros(2, 0, device=self.world.device)
+        """Sums, and of how many numbers `[2, names]`."""
 
     def add(self, scalars: dict[str, Tensor]) -> None:
         """One step's numbers."""
-        for name, value in scalars.items():
-            finite = torch.isfinite(value)
-            value = torch.where(finite, value.float(), 0.0)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts[name] + finite if name in self.counts else finite.float()
+        if not self.names:
+            self.names, self.totals = list(scalars), self.totals.new_zeros(2, len(scalars))
+        values = torch.stack([scalars[name].float() for name in self.names])
+        finite = values.isfinite()
+        self.totals += torch.stack([values.where(finite, 0.0), finite.float()])
 
     def take(self) -> dict[str, float]:
         """The means since the last call; the one place where a step's numbers are read from the device."""
-        if not self.sums:
+        if not self.names:
             return {}
-        sums, counts = (rows.double().sum(0) for rows in self._gathered())
-        means = (sums / counts).tolist()
-        names = list(self.sums)
+        sums, counts = self._gathered().double().sum(0)
+        names, means = self.names, (sums / counts).tolist()
         self.clear()
         return {name: mean for name, mean in zip(names, means, strict=True) if math.isfinite(mean)}
 
-    def _gathered(self) -> tuple[Tensor, Tensor]:
-        """Sums and counts of every process, `[size, names]`."""
-        both = torch.stack([*self.sums.values(), *self.counts.values()])
-        return self.world.gathered(both).chunk(2, dim=1)  # type: ignore[return-value]
+    def _gathered(self) -> Tensor:
+        """The totals of every process, `[size, 2, names]`."""
+        return self.world.gathered(self.totals.flatten()).unflatten(1, (2, -1))
 
     def state_dict(self) -> dict[str, Any]:
-        if not self.sums:
-            return {"names": [], "sums": [], "counts": []}
-        sums, counts = self._gathered()
-        return {"names": list(self.sums), "sums": sums.tolist(), "counts": counts.tolist()}
+        sums, counts = self._gathered().unbind(1) if self.names else (self.totals, self.totals)
+        return {"names": self.names, "sums": sums.tolist(), "counts": counts.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`; with another number of processes, the first takes the sums of all."""
         self.clear()
         if not state["names"]:
             return
-        for name, target in (("sums", self.sums), ("counts", self.counts)):
-            rows = torch.tensor(state[name], device=self.world.device)
-            if len(rows) != self.world.size:
-                rows = torch.cat([rows.sum(0, keepdim=True), rows.new_zeros(self.world.size - 1, rows.shape[1])])
-            target |= dict(zip(state["names"], rows[self.world.rank].unbind(), strict=True))
+        both = torch.tensor([state["sums"], state["counts"]], device=self.world.device)
+        if both.shape[1] != self.world.size:
+            none = both.new_zeros(2, self.world.size - 1, both.shape[2])
+            both = torch.cat([both.sum(1, keepdim=True), none], dim=1)
+        self.names, self.totals = state["names"], both[:, self.world.rank].clone()
 
 
 class Tracker:

@@ -154,8 +154,8 @@ class TestRowsCanFail:
     def test_a_wrong_derivative(self, monkeypatch):
         from realuid.interpolants import base
 
-        derivative = base._derivative
-        monkeypatch.setattr(base, "_derivative", lambda value, t: 1.01 * derivative(value, t))
+        slopes = base._slopes
+        monkeypatch.setattr(base, "_slopes", lambda values, times: 1.01 * slopes(values, times))
         assert "schedule: derivatives, by finite differences" in self.failed(self.rows()())
 
     def test_a_posterior_row_that_does_not_match_the_sampled_one(self, monkeypatch):

@@ -155,10 +155,11 @@ def test_what_the_head_adds_to_either_loss(tmp_path):
     made = distillation(tmp_path)
     asked = []
     encode = made.fake.encode
-    made.fake.encode = lambda x_t, t, labels, x0: asked.append((x_t, t, labels)) or encode(x_t, t, labels, x0)
+    made.fake.encode = lambda k, x_t, labels, x0: asked.append((x_t, k.t, labels)) or encode(k, x_t, labels, x0)
     with_head = fake_loss(made, 3, 1).item()
     with_head_generator = generator_loss(made, 3).item()
-    generated, real, seen = asked
+    both, seen = asked
+    generated, real = ([part[rows] for part in both] for rows in (slice(BATCH), slice(BATCH, None)))
     made.adversary, head = None, made.adversary
     without = fake_loss(made, 3, 1).item()
     without_generator = generator_loss(made, 3).item()

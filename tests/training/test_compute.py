@@ -177,8 +177,8 @@ def test_a_fake_step_in_bfloat16_leaves_the_generator_step_in_float32():
     )
     made.fake.network = Watched()
     predictions = []
-    predict = made.fake.predict
-    made.fake.predict = lambda *arguments: predictions.append(predict(*arguments)) or predictions[-1]
+    predict = made.fake.predict_at
+    made.fake.predict_at = lambda *arguments: predictions.append(predict(*arguments)) or predictions[-1]
     place = context(64, data)
     object.__setattr__(place, "compute", Compute(regression="bfloat16"))
     made.start(place)

@@ -50,17 +50,17 @@ class Sources(GaussianData):
 class Asked(MatchingModel):
     """A fake network that keeps what it was asked."""
 
-    def predict(self, x_t, t, labels, target, x0=None, noise=None):
-        self.questions.append((x_t.detach(), t, labels, x0))
-        return super().predict(x_t, t, labels, target, x0, noise)
+    def predict_at(self, k, x_t, labels, target, x0=None, noise=None):
+        self.questions.append((x_t.detach(), k.t, labels, x0))
+        return super().predict_at(k, x_t, labels, target, x0)
 
 
 class Exact(GaussianPairs):
     """An exact teacher that does so, too."""
 
-    def predict(self, x_t, t, labels, target, x0=None):
-        self.questions.append((x_t.detach(), t, labels, x0))
-        return super().predict(x_t, t, labels, target, x0)
+    def predict_at(self, k, x_t, labels, target, x0=None, noise=None):
+        self.questions.append((x_t.detach(), k.t, labels, x0))
+        return super().predict_at(k, x_t, labels, target, x0)
 
 
 def model(coupling: Coupling, kind: type[MatchingModel] = MatchingModel) -> MatchingModel:
@@ -207,7 +207,7 @@ def test_the_generators_law_of_times_is_used_in_its_step_and_nowhere_else(coupli
         assert 0.4 <= float(t.min()) < float(t.max()) <= 0.5
     for t in (made.asked[2][1], *generator_weight.seen):
         assert 0.7 <= float(t.min()) < float(t.max()) <= 0.8
-    assert len(weight.seen) == 4  # generated and real, twice
+    assert len(weight.seen) == 2  # two updates, generated and real samples together
     assert len(generator_weight.seen) == 1
 
 
