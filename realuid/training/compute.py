@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from itertools import chain
+from types import MethodType
 from typing import Any, Literal
 
 import torch
@@ -68,7 +69,9 @@ class Compute:
         if self.compile != "none":
             _allow_compilations(VARIANTS * len(parts))
             for block in parts:
-                block.compile(mode=self.compile, dynamic=False)
+                run = torch.compile(MethodType(type(block).forward, block), mode=self.compile, dynamic=False)
+                block.__class__ = _compilable(type(block))  # type: ignore[arg-type]
+                vars(block)["compiled_forward"] = run
 
     def arithmetic(self, kind: Kind, device: torch.device) -> Arithmetic:
         """The precision of a kind of update on a device."""
@@ -119,6 +122,25 @@ def _adapted(kind: type[nn.Module], channels_last: bool, recompute: bool) -> typ
 
     adapted = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
     return adapted
+
+
+@cache
+def _compilable(kind: type[nn.Module]) -> type[nn.Module]:
+    """A kind of block that runs its `compiled_forward`. The forward pass alone is compiled, and not the call as
+    `nn.Module.compile` does: hooks around it, FSDP's, would keep everything from being compiled. A copy has none: it
+    must run its own weights."""
+
+    def forward(self: nn.Module, *inputs: Any) -> Any:
+        run = vars(self).get("compiled_forward")
+        return super(compilable, self).forward(*inputs) if run is None else run(*inputs)  # type: ignore[arg-type]
+
+    def getstate(self: nn.Module) -> dict[str, Any]:
+        state = super(compilable, self).__getstate__()  # type: ignore[arg-type]
+        return {name: value for name, value in state.items() if name != "compiled_forward"}
+
+    members = {"forward": forward, "__getstate__": getstate, "__module__": kind.__module__}
+    compilable = type(kind.__name__, (kind,), members)
+    return compilable
 
 
 def _channels_last(value: Any) -> Any:

@@ -110,6 +110,7 @@ def test_all_processes_stop_after_the_step_in_which_one_was_terminated(finished,
     assert same(weights(tmp_path / "stopped")["procedure"], weights(tmp_path / "calm")["procedure"])
 
 
+@pytest.mark.slow
 def test_a_process_that_loses_another_one_ends_for_torchrun_to_start_it_again(arguments, tmp_path, monkeypatch):
     step = Distillation.step
 

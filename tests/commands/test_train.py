@@ -104,8 +104,17 @@ def test_the_flattened_config_repeats_the_run(finished, tmp_path):
     assert lines(tmp_path / "again") == lines(finished)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("when", [0, 3, 4])
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [
+        (signal.SIGTERM, 0),
+        (signal.SIGINT, 3),
+        (signal.SIGTERM, 4),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 3, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(finished, tmp_path, monkeypatch, number, when):
     teacher = next(finished.parent.glob("smoke_teacher-*"))
     (tmp_path / teacher.name).symlink_to(teacher)
@@ -201,6 +210,7 @@ def test_fresh_moves_the_old_folder_aside(finished, tmp_path):
     assert (tmp_path / "old.1" / "keepsake").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_two_runs_that_need_one_teacher_train_it_once(tmp_path):
     teacher = "TEACHER_IMAGES = 640"
     processes = [start(tmp_path / name, teacher) for name in ("one", "two")]

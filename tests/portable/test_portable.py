@@ -243,7 +243,7 @@ numpy.save("images.npy", g.run(["images"], given)[0])
 """
 
 
-@pytest.mark.parametrize(("arguments", "count"), [(CONDITIONAL, 5), (UNET, 1)])
+@pytest.mark.parametrize(("arguments", "count"), [(CONDITIONAL, 5), pytest.param(UNET, 1, marks=pytest.mark.slow)])
 def test_onnx_runs_without_torch(tmp_path, arguments, count):
     numpy = pytest.importorskip("numpy")
     for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -1,13 +1,14 @@
 """How the arithmetic is done changes how long it takes, and nothing else but rounding."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from realuid.interpolants import LinearInterpolant
+from realuid.interpolants import ExpressionInterpolant, Interpolant, LinearInterpolant
 from realuid.losses import RealUID
 from realuid.networks.blocks import blocks
 from realuid.networks.dit import DiT
@@ -42,11 +43,9 @@ WAYS = {
 @pytest.fixture(name="eager")
 def _eager(monkeypatch):
     """Graphs are captured whole as for a compiler, and differentiated, but run by PyTorch; a break is an error."""
-    compile_block = nn.Module.compile
+    compiler = torch.compile
     monkeypatch.setattr(
-        nn.Module,
-        "compile",
-        lambda block, mode, **how: compile_block(block, backend="aot_eager", fullgraph=True, **how),
+        torch, "compile", lambda run, mode, **how: compiler(run, backend="aot_eager", fullgraph=True, **how)
     )
     torch._dynamo.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
@@ -186,6 +185,31 @@ def test_a_fake_step_in_bfloat16_leaves_the_generator_step_in_float32():
     assert made.fake.network.seen == [torch.bfloat16, torch.float32]
     assert [p.dtype for p in predictions] == [torch.float32] * 2
     assert {p.dtype for p in made.fake.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("path", [LinearInterpolant(), ExpressionInterpolant(a="cos(pi/2*t)", b="sin(pi/2*t)")])
+def test_a_step_is_the_same_with_compiled_blocks(path, eager):
+    """Losses, gradient norms and weights of a whole step, whose blocks have no graph breaks; built-in schedules and
+    formulas."""
+    plain, compiled = (step(path, Compute(compile=way)) for way in ("none", "default"))
+    for name, value in plain[0].items():
+        assert float(compiled[0][name]) == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
+    assert relative(compiled[1], plain[1]) < 1e-5
+
+
+def step(path: Interpolant, compute: Compute) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Scalars of one step, and the weights after it."""
+    made = gaussian_distillation(
+        interpolant=path,
+        loss=RealUID(target=Velocity(), alpha=0.92, beta=0.94),
+        time_sampler=UniformTime(),
+        images=10_000,
+        fake_steps=2,
+    )
+    made.student.model.network = MLP(shape=(2,), width=64, depth=2)
+    made.start(replace(context(64, GaussianData(256)), compute=compute))
+    scalars = made.step(0)
+    return scalars, torch.cat([p.detach().flatten() for net in (made.student, made.fake) for p in net.parameters()])
 
 
 def test_precision_by_device():

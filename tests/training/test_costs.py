@@ -5,9 +5,12 @@ four backward), of UID 4; the generator's step is 7, as teacher and fake are dif
 first convolution's input needs no gradient when weights are trained, hence a little less.
 """
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from realuid.benchmarks.meters import Counted
 from realuid.interpolants import LinearInterpolant
 from realuid.losses import RealUID
 from realuid.networks.unet import UNet
@@ -32,10 +35,16 @@ META = torch.device("meta")
 def paper(alpha: float, beta: float) -> Distillation:
     """The paper's networks: 128 channels, multipliers 1, 2, 2, 2, attention at 16x16."""
 
-    def model():
+    def network() -> UNet:
         with META:
-            network = UNet(shape=(3, 32, 32))
-        return matching_model(network, LinearInterpolant(), Velocity())
+            return UNet(shape=(3, 32, 32))
+
+    return distillation(network, alpha, beta)
+
+
+def distillation(network: Callable[[], UNet], alpha: float, beta: float) -> Distillation:
+    def model():
+        return matching_model(network(), LinearInterpolant(), Velocity())
 
     adam = {"lr": 3e-5, "rate": ConstantRate()}
     return Distillation(
@@ -52,9 +61,9 @@ def paper(alpha: float, beta: float) -> Distillation:
     )
 
 
-def context() -> Context:
-    randomness = Randomness(seed=0, lanes=1, device=META)
-    return Context(META, BATCH, (3, 32, 32), GaussianData(100), torch.zeros(0, device=META), randomness)
+def context(device: torch.device = META, side: int = 32) -> Context:
+    randomness = Randomness(seed=0, lanes=1, device=device)
+    return Context(device, BATCH, (3, side, side), GaussianData(100), torch.zeros(0, device=device), randomness)
 
 
 @pytest.mark.parametrize(("alpha", "beta", "fake"), [(0.92, 0.94, 87.1e9), (1.0, 1.0, 49.8e9)])
@@ -73,3 +82,19 @@ def test_activations_grow_with_the_batch_and_weights_are_not_counted_among_them(
     """About 52 MB an image and graph in float32; the generator's step holds three graphs."""
     bill = costs(paper(1.0, 1.0), context())
     assert bill.activations / BATCH == pytest.approx(3 * 52e6, rel=0.15)
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_what_is_estimated_is_what_tensors_come_to(width):
+    """The bytes of all tensors alive at once in the generator's step, counted as they come and go, but for its
+    gradients, which the estimate has among the weights."""
+
+    def small() -> Distillation:
+        return distillation(lambda: UNet(shape=(3, 16, 16), width=width, multipliers=(1, 2), blocks=1), 0.92, 0.94)
+
+    bill = costs(small(), context(side=16))
+    _, generator_step = small().passes(context(torch.device("cpu"), side=16))["generator"]
+    with Counted() as counted:
+        generator_step().backward()
+    measured = counted.take_bytes()
+    assert bill.activations == pytest.approx(measured, rel=0.15)

@@ -89,3 +89,36 @@ def test_buffers_travel_with_every_average():
 def test_decays_outside_the_unit_interval_are_refused(decays):
     with pytest.raises(ValueError, match="decays"):
         EMA(decays=decays)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")],
+        ),
+    ],
+)
+def test_averages_off_the_device(where):
+    """They lie in the host's memory, and are what they are beside the weights; copies that carry them are not there."""
+    torch.manual_seed(0)
+    module = nn.Linear(8, 8).to(where)
+    beside, off = EMA(decays=(0.9, 0.99)), EMA(decays=(0.9, 0.99), device="cpu")
+    for ema in (beside, off):
+        ema.attach(module)
+    for _ in range(5):
+        with torch.no_grad():
+            module.weight.add_(torch.randn(8, 8, device=where))
+        for ema in (beside, off):
+            ema.update()
+    assert {w.device.type for weights in off.weights.values() for w in weights} == {"cpu"}
+    for name in off.names:
+        found = off.averaged(name).weight
+        assert found.device == module.weight.device
+        torch.testing.assert_close(found, beside.averaged(name).weight, rtol=1e-6, atol=1e-7)
+    again = EMA(decays=(0.9, 0.99), device="cpu")
+    again.attach(nn.Linear(8, 8).to(where))
+    again.load_state_dict(beside.state_dict())
+    torch.testing.assert_close(again.averaged().weight, beside.averaged().weight)
