@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.path:
             _show(f"{arguments.path}", _streaming(arguments.path, arguments.split, arguments, Path(folder)))
         else:
-            _show("32x32 uint8 in memory", _memory(_made(Path(folder), 32, "png", arguments.images), arguments))
-            path = _made(Path(folder), 64, "jpg", arguments.images)
+            _show("32x32 uint8 in memory", _memory(made(Path(folder), 32, "png", arguments.images), arguments))
+            path = made(Path(folder), 64, "jpg", arguments.images)
             _show("64x64 JPEG streamed", _streaming(path, "train", arguments, Path(folder)))
             if arguments.epochs:
                 _watch_memory(path, arguments)
@@ -92,7 +92,7 @@ def _cache(folder: str) -> Iterator[None]:
             os.environ["REALUID_CACHE"] = before
 
 
-def _made(folder: Path, side: int, form: str, count: int, shards: int = 4) -> str:
+def made(folder: Path, side: int, form: str, count: int, shards: int = 4) -> str:
     """A set of smoothed noise in shards."""
     dest = str(folder / f"made{side}")
     noise = torch.randn(count, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
@@ -115,8 +115,8 @@ def _made(folder: Path, side: int, form: str, count: int, shards: int = 4) -> st
 
 
 def _memory(path: str, arguments: argparse.Namespace) -> list[Row]:
-    data = _opened(InMemory(path=path, **_declared(path)))
-    flipped = _opened(Flipped(data=InMemory(path=path, **_declared(path))))
+    data = opened(InMemory(path=path, **declared(path)))
+    flipped = opened(Flipped(data=InMemory(path=path, **declared(path))))
 
     def floats(batch: Any) -> None:
         to_float(batch.images)
@@ -130,7 +130,7 @@ def _memory(path: str, arguments: argparse.Namespace) -> list[Row]:
 
 
 def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    declared = _declared(path)
+    form = declared(path)
     files, decode = _tar(path, split, arguments), _pillow(path, split, arguments)
     # Seconds an image of both, one after the other.
     both = (
@@ -138,11 +138,9 @@ def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Pat
         1 / (1 / files[1] + 1 / decode[1]),
         1 / (1 / files[2] + 1 / decode[2]),
     )
-    alone = _opened(Streaming(path=path, split=split, **declared))
-    flipped = _opened(Flipped(data=Streaming(path=path, split=split, **declared)))
-    ahead = _opened(
-        Prefetched(data=Flipped(data=Streaming(path=path, split=split, **declared)), workers=arguments.workers)
-    )
+    alone = opened(Streaming(path=path, split=split, **form))
+    flipped = opened(Flipped(data=Streaming(path=path, split=split, **form)))
+    ahead = opened(Prefetched(data=Flipped(data=Streaming(path=path, split=split, **form)), workers=arguments.workers))
     rows = [files, decode, both, _plain(path, split, arguments)]
     rows += [
         _rate("streamed", alone, arguments),
@@ -152,12 +150,12 @@ def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Pat
     return rows
 
 
-def _declared(path: str) -> dict[str, Any]:
+def declared(path: str) -> dict[str, Any]:
     index = ShardIndex.read(path)
     return {"shape": (index.channels or 3, index.image_size, index.image_size), "classes": len(index.classes)}
 
 
-def _opened(data: Dataset) -> Dataset:
+def opened(data: Dataset) -> Dataset:
     data.open(seed=0, device=torch.device("cpu"))
     return data
 
@@ -282,7 +280,7 @@ def _show(title: str, rows: list[Row]) -> None:
 
 def _watch_memory(path: str, arguments: argparse.Namespace) -> None:
     """Resident memory after each epoch of streaming in this process."""
-    data = _opened(Flipped(data=Streaming(path=path, shuffle=2, **_declared(path))))
+    data = opened(Flipped(data=Streaming(path=path, shuffle=2, **declared(path))))
     sizes = []
     for epoch in range(arguments.epochs):
         for start in range(0, len(data), arguments.batch):
@@ -299,10 +297,10 @@ def _time_start(folder: Path, shards: int) -> None:
         if name.startswith("pattern, first"):
             (Path(path) / "index.json").unlink()
         began = time.perf_counter()
-        data = _opened(Streaming(path=place, shape=(3, 8, 8), classes=10))
-        opened = time.perf_counter() - began
+        data = opened(Streaming(path=place, shape=(3, 8, 8), classes=10))
+        took = time.perf_counter() - began
         data.batch(0, 16)
-        print(f"start on {shards} shards, {name}: open {opened:.2f} s, first batch {time.perf_counter() - began:.2f} s")
+        print(f"start on {shards} shards, {name}: open {took:.2f} s, first batch {time.perf_counter() - began:.2f} s")
 
 
 def _many(folder: Path, shards: int) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from realuid import checkpoints
 from realuid import config as configuration
-from realuid.commands.runs import teacher_run
+from realuid.commands.runs import teacher_run, teacher_trainer
 from realuid.config import Config, ConfigError
 from realuid.networks.unweighted import Unweighted
 from realuid.training.costs import costs
@@ -68,7 +68,7 @@ def _missing(trainer: Trainer, config: Config) -> list[str]:
             lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
         elif teacher.checkpoint is None and teacher.needs_weights:
             training, place = teacher_run(config, RunFolder(Path("runs") / config.name))
-            steps = configuration.build(training).steps
+            steps = teacher_trainer(teacher, training).steps
             lines.append(f"teacher      trained first, if missing: {steps:,} steps, in {place}")
     return lines
 

@@ -54,6 +54,20 @@ def teacher_run(config: Config, folder: RunFolder) -> tuple[Config, RunFolder]:
     return training, RunFolder(place / f"{training.name}-{digest}")
 
 
+def teacher_trainer(teacher: Teacher, training: Config) -> Trainer:
+    """Assembles the training of a distillation's teacher.
+
+    Raises:
+        ConfigError: if it does not keep the average that the distillation takes.
+    """
+    trainer = configuration.build(training)
+    assert isinstance(trainer, Trainer)
+    names = trainer.procedure.ema.names
+    if teacher.ema is not None and teacher.ema not in names:
+        raise ConfigError(f"Teacher.ema = {teacher.ema!r}, but teacher/EMA.decays keeps {', '.join(map(repr, names))}")
+    return trainer
+
+
 @dataclass(frozen=True)
 class Model:
     """A model of a run, ready to be sampled."""

@@ -14,7 +14,7 @@ from loguru import logger
 from realuid import config as configuration
 from realuid.commands.console import USER_ERRORS, guarded
 from realuid.commands.plan import dry_run
-from realuid.commands.runs import teacher_run
+from realuid.commands.runs import teacher_run, teacher_trainer
 from realuid.config import Config
 from realuid.errors import RunError
 from realuid.evaluation.report import write_report
@@ -158,7 +158,7 @@ def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: W
         return 0
     training, place = world.on_main(lambda: teacher_run(config, folder))
     logger.info("teacher: {}", place)
-    if code := run(configuration.build(training), training, place, world, wait=True):
+    if code := run(teacher_trainer(teacher, training), training, place, world, wait=True):
         return code
     teacher.checkpoint = world.on_main(place.store.newest)
     teacher.summary = world.on_main(lambda: place.read_json(place.summary))

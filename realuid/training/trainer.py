@@ -124,6 +124,11 @@ class Trainer:
                 f"{type(procedure.coupling).__name__} takes its source from the data, but data = "
                 f"@{type(data).__name__}() gives no source images: bind @Degraded(), @Unpaired() or a set of pairs"
             )
+        if evaluator is not None and evaluator.features.reads_labels and data.classes < 2:
+            raise ValueError(
+                f"evaluator: {type(evaluator.features).__name__} learns from labels, but @{type(data).__name__}() has "
+                f"{data.classes} classes: bind another Evaluator.features, or Trainer.evaluator = None"
+            )
         self.procedure, self.data, self.evaluator = procedure, data, evaluator
         self.seed, self.batch, self.lanes, self.images = seed, batch, lanes, images
         self.log_images, self.sample_images = log_images, sample_images

@@ -73,6 +73,14 @@ def test_arithmetic_grows_with_the_batch(capsys):
     assert 0 < fit["exponents"]["memory_mib"] < 1.01
 
 
+def test_a_set_held_in_memory_grows_and_a_streamed_one_does_not(capsys):
+    _, small, large, fit = lines(capsys, "growth", *TINY, "--axes", "images", "--images", "500", "8000")
+    assert (small["images"], large["images"]) == (500, 8000)
+    assert large["in_memory_mib"] - small["in_memory_mib"] > 0.8 * 7500 * 3 * 32 * 32 / 2**20
+    assert large["streamed_mib"] < 0.2 * large["in_memory_mib"]
+    assert fit["exponents"]["in_memory_open_ms"] > 0.5
+
+
 def test_exponents():
     assert exponent([1, 2, 4], [3, 12, 48]) == 2
     assert exponent([1, 2], [5, 5]) == 0

@@ -297,6 +297,11 @@ def test_parts_that_do_not_fit_are_refused_before_the_teacher_is_trained(tmp_pat
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]
 
 
+def test_a_dry_run_knows_the_averages_of_a_teacher_that_is_yet_to_be_trained(capsys):
+    assert main([*tiny("Teacher.ema = '0.123'"), "--dry-run"]) == 2
+    assert "teacher/EMA.decays keeps '" in capsys.readouterr().err
+
+
 def test_a_prediction_that_leaves_the_loss_unbounded_is_refused(capsys):
     """The velocity from the data on the linear path has the factor 1 / (1 - t): no bound for uniform times."""
     assert main([*tiny("MatchingModel.target = @Data()"), "--dry-run"]) == 2
@@ -353,6 +358,8 @@ REFUSALS = {
     "teacher/Trainer.imagse = 8": "images",
     "teacher/UNet.widht = 8": "did you mean width",
     "Teacher.checkpoint = nosuch://bucket/x.pt": "nosuch",
+    "Teacher.ema = '0.123'": "teacher/EMA.decays",
+    "CLASSES = 0": "learns from labels",
 }
 
 
