@@ -9,6 +9,8 @@ from realuid import checkpoints
 from tests.commands.conftest import tiny
 from tests.commands.processes import train
 
+pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
+
 ONE_LEVEL = "UNet.multipliers = (1,)"
 """A network of few blocks: each is gathered by itself where it is sharded."""
 

@@ -20,6 +20,8 @@ from tests.commands.processes import free_port, train
 from tests.commands.test_train import lines, same, wait_for, weights
 from tests.s3 import served
 
+pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
+
 
 def all_numbers(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

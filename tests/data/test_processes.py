@@ -12,6 +12,8 @@ from realuid.data.streaming import Streaming
 from realuid.errors import DataError
 from tests.s3 import served
 
+pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
+
 CPU = torch.device("cpu")
 
 

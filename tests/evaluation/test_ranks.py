@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
+
 HERE = Path(__file__).parent
 WORK = """
 import json, os, sys

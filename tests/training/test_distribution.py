@@ -20,6 +20,8 @@ from realuid.training.randomness import Randomness
 from realuid.training.world import World
 from tests.training.stand_ins import GaussianData, context, gaussian_distillation
 
+pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
+
 BATCH = 64
 
 
