@@ -134,7 +134,7 @@ class Conversion:
     def coefficients(self, k: Coefficients) -> list[tuple[tuple[int, ...], Tensor]]:
         """For every wanted row: which knowns are used, and their coefficients `[B, n]`, float64.
 
-        Kept until other times are asked for: a student asks for the same ones in every step.
+        Kept until others are asked for: a one-step student asks for the same ones in every step.
         """
         if self._latest is None or self._latest[0] is not k:
             self._latest = k, self._solved(k)

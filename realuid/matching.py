@@ -33,11 +33,18 @@ class PosteriorMean(nn.Module, ABC):
     conditioned: bool = False
 
     def predict(self, x_t: Tensor, t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None) -> Tensor:
+        """As `predict_at`, at native times t `[B]`, float64."""
+        return self.predict_at(self.interpolant.at(t), x_t, labels, target, x0)
+
+    @abstractmethod
+    def predict_at(
+        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+    ) -> Tensor:
         """Posterior mean of `target`.
 
         Args:
+            k: the path's coefficients at the times of x_t (`Interpolant.at`).
             x_t: points of the path `[B, C, ...]`.
-            t: their native times `[B]`, float64.
             labels: class labels `[B]`, int64.
             target: what is asked for.
             x0: the source `[B, C, ...]`; needed by a conditioned model, ignored by others.
@@ -45,13 +52,6 @@ class PosteriorMean(nn.Module, ABC):
         Returns:
             `[B, target.height * C, ...]`, differentiable in x_t.
         """
-        return self.predict_at(self.interpolant.at(t), x_t, labels, target, x0)
-
-    @abstractmethod
-    def predict_at(
-        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
-    ) -> Tensor:
-        """As `predict`, where the path's coefficients at the times of x_t are known already."""
 
     @abstractmethod
     def check(self, target: Target, times: Tensor) -> None:
@@ -132,7 +132,7 @@ class MatchingModel(PosteriorMean):
     def forward(
         self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """The native prediction `[B, target.height * C, ...]`; arguments as in `predict`."""
+        """The native prediction `[B, target.height * C, ...]`; arguments as in `predict` and `predict_at`."""
         return self._native(self.interpolant.at(t), x_t, labels, x0, noise)
 
     def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
@@ -233,5 +233,6 @@ def regression_loss(
     """
     k = model.interpolant.at(t)
     x_t = model.interpolant.draw(k, x0, x1, z)
-    error = (model(x_t, t, labels, x0) - model.target.sample(k, x0, x1, z)).square().flatten(1).mean(1)
+    difference = model.predict_at(k, x_t, labels, model.target, x0) - model.target.sample(k, x0, x1, z)
+    error = difference.square().flatten(1).mean(1)
     return torch.mean(weight(k).to(error.dtype) * error)

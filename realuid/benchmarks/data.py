@@ -151,11 +151,13 @@ def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Pat
 
 
 def declared(path: str) -> dict[str, Any]:
+    """What a data set of these shards declares: its shape and classes."""
     index = ShardIndex.read(path)
     return {"shape": (index.channels or 3, index.image_size, index.image_size), "classes": len(index.classes)}
 
 
 def opened(data: Dataset) -> Dataset:
+    """The data, open on the CPU."""
     data.open(seed=0, device=torch.device("cpu"))
     return data
 

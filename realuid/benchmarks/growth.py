@@ -30,8 +30,8 @@ import torch
 import torch.multiprocessing as processes
 
 from realuid import config as configuration
+from realuid.benchmarks import data as reads
 from realuid.benchmarks.assembly import distillation
-from realuid.benchmarks.data import declared, made, opened
 from realuid.benchmarks.meters import Counted, spent
 from realuid.benchmarks.step import about
 from realuid.data.memory import InMemory
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, nargs="+", default=[32, 64, 128], help="%(default)s")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="%(default)s")
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 4000, 16000], help="%(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="steps that are timed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="steps, or batches read, that are timed (%(default)s)")
     parser.add_argument("--device", default="auto", help="%(default)s")
 
 
@@ -105,10 +105,10 @@ def reading(images: int, rounds: int) -> dict[str, float]:
     """One row of the data set's size."""
     row = {}
     with tempfile.TemporaryDirectory(prefix="realuid-benchmark-") as folder:
-        path = made(Path(folder), 32, "png", images)
+        path = reads.made(Path(folder), 32, "png", images)
         for name, kind in (("in_memory", InMemory), ("streamed", Streaming)):
-            data = kind(path=path, **declared(path))
-            row[f"{name}_open_ms"] = 1000 * spent(partial(opened, data), CPU).cpu
+            data = kind(path=path, **reads.declared(path))
+            row[f"{name}_open_ms"] = 1000 * spent(partial(reads.opened, data), CPU).cpu
             row[f"{name}_mib"] = sum(t.nbytes for t in vars(data).values() if isinstance(t, torch.Tensor)) / 2**20
             batches = [spent(partial(data.batch, 256 * n, 256), CPU).cpu for n in range(rounds)]
             row[f"{name}_batch_ms"] = 1000 * median(batches)

@@ -73,7 +73,7 @@ def _slopes(values: Sequence[Tensor], times: Tensor) -> Tensor:
     varying = [value for value in values if value.requires_grad]  # the others are constants
     if not varying:
         return torch.zeros_like(times)
-    return torch.autograd.grad(varying, times, [torch.ones_like(times[0])] * len(varying))[0]
+    return torch.autograd.grad(varying, times, [torch.ones_like(value) for value in varying])[0]
 
 
 class Interpolant(ABC):
@@ -98,15 +98,21 @@ class Interpolant(ABC):
         return torch.zeros_like(t)
 
     def at(self, t: Tensor) -> Coefficients:
-        """Schedules and derivatives at times t `[B]`, computed in float64 on t's device."""
+        """Schedules and derivatives at times t `[B]`, computed in float64 on t's device.
+
+        Raises:
+            ValueError: if the times are not `[B]`.
+        """
+        if t.ndim != 1:
+            raise ValueError(f"times must be [B], got the shape {list(t.shape)}")
         schedules, t = (self.a, self.b, self.g_squared), t.detach().double()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             # Each schedule has times of its own, so that one backward pass gives all slopes.
             times = t.expand(len(schedules), -1).clone().requires_grad_()
             values = [schedule(row) for schedule, row in zip(schedules, times.unbind(), strict=True)]
             a_dot, b_dot, g_squared_dot = _slopes(values, times)
-        a, b, g_squared = (value.detach() for value in values)
-        return Coefficients(t, a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
+            a, b, g_squared = (value.detach() for value in values)
+            return Coefficients(times[0].detach(), a, b, g_squared, a_dot, b_dot, g_squared_dot / 2)
 
     def time(self, noise_level: Tensor) -> Tensor:
         """Native time of a noise level s in [0, 1], s = 1 the source: t_source + (1 - s)(t_data - t_source)."""

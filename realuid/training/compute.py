@@ -68,7 +68,7 @@ class Compute:
                 block.__class__ = _adapted(type(block), channels_last, self.recompute)  # type: ignore[arg-type]
         if self.compile != "none":
             _allow_compilations(VARIANTS * len(parts))
-            for block in parts:
+            for block in (block for block in parts if "compiled_forward" not in vars(block)):
                 run = torch.compile(MethodType(type(block).forward, block), mode=self.compile, dynamic=False)
                 block.__class__ = _compilable(type(block))  # type: ignore[arg-type]
                 vars(block)["compiled_forward"] = run
@@ -114,11 +114,12 @@ def _adapted(kind: type[nn.Module], channels_last: bool, recompute: bool) -> typ
     """A kind of block with another forward pass. A class rather than a hook or an attribute, since a copy of a block
     must run its own weights."""
 
-    def forward(self: nn.Module, *inputs: Any) -> Any:
+    def forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
         if channels_last:
             inputs = tuple(_channels_last(value) for value in inputs)
+            named = {name: _channels_last(value) for name, value in named.items()}
         run = super(adapted, self).forward  # type: ignore[arg-type]
-        return checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
+        return checkpoint(run, *inputs, use_reentrant=False, **named) if recompute else run(*inputs, **named)
 
     adapted = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
     return adapted
@@ -130,9 +131,9 @@ def _compilable(kind: type[nn.Module]) -> type[nn.Module]:
     `nn.Module.compile` does: hooks around it, FSDP's, would keep everything from being compiled. A copy has none: it
     must run its own weights."""
 
-    def forward(self: nn.Module, *inputs: Any) -> Any:
-        run = vars(self).get("compiled_forward")
-        return super(compilable, self).forward(*inputs) if run is None else run(*inputs)  # type: ignore[arg-type]
+    def forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        run = vars(self).get("compiled_forward") or super(compilable, self).forward  # type: ignore[arg-type]
+        return run(*inputs, **named)
 
     def getstate(self: nn.Module) -> dict[str, Any]:
         state = super(compilable, self).__getstate__()  # type: ignore[arg-type]

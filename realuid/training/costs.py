@@ -23,7 +23,7 @@ class Costs:
     passes: dict[str, tuple[int, int]]
     """Kind of pass: how many in one step, and floating-point operations of one (forward and backward)."""
     weights: int
-    """Bytes of networks, gradients, optimiser state and averages."""
+    """Bytes of networks, gradients, optimiser state and averages, on the device."""
     activations: int
     """Bytes saved for the backward pass, in the kind of pass that saves most."""
 
@@ -51,7 +51,7 @@ def costs(procedure: Procedure, context: Context) -> Costs:
         saved = max(saved, memory.total)
     parameters = {role: sum(p.numel() for p in net.parameters()) for role, net in procedure.networks().items()}
     trained = sum(n for role, n in parameters.items() if role in procedure.trained)
-    averages = len(procedure.ema.names) * parameters[next(iter(parameters))]
+    averages = 0 if procedure.ema.device else len(procedure.ema.names) * parameters[next(iter(parameters))]
     weights = BYTES * (sum(parameters.values()) + 3 * trained + averages)
     return Costs(parameters=parameters, passes=passes, weights=weights, activations=saved)
 

@@ -179,11 +179,17 @@ class Distillation(Procedure):
     def _list_rivals(self) -> None:
         """Their modules and weights, once: to walk through networks twice a step takes a while."""
         self._rival_modules = [module for network in self._rivals() for module in network.modules()]
+        self._own_train = any(type(module).train is not nn.Module.train for module in self._rival_modules)
         self._rival_weights = [weight for network in self._rivals() for weight in network.parameters()]
 
     def _train_rivals(self, training: bool) -> None:
-        for module in self._rival_modules:
-            vars(module)["training"] = training  # past torch's own check of every attribute
+        self.distribution.settle(self._rival_modules)
+        if self._own_train:
+            for network in self._rivals():
+                network.train(training)
+        else:
+            for module in self._rival_modules:
+                vars(module)["training"] = training  # past torch's own check of every attribute
         for weight in self._rival_weights:
             weight.requires_grad_(training)
 
@@ -198,6 +204,7 @@ class Distillation(Procedure):
 
     def check(self, context: Context) -> None:
         self.drawing.check(context)
+        self.ema.check(context.distribution, context.world)
 
     def step(self, index: int) -> dict[str, Tensor]:
         context, substeps = self.context, self.fake_steps + 1
@@ -276,9 +283,10 @@ class Distillation(Procedure):
         draws = draw_path(context, path, law, substep, drawn.beside, purpose)
         if drawn.real is not None:
             real, real_labels = drawn.real
-            same = draws.take(self.drawing.real_rows(context))
+            rows = self.drawing.real_rows(context)
+            same = draws.take(rows)
             if drawn.beside is not None:
-                same = replace(same, x0=drawn.x0[self.drawing.real_rows(context)])
+                same = replace(same, x0=drawn.x0[rows])
             x1, labels, draws = torch.cat([x1, real]), torch.cat([labels, real_labels]), draws.and_then(same)
             sizes.append(len(real))
         return place(self.teacher.model, self.loss.target, weight, x1, labels, draws, sizes)

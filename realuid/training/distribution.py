@@ -58,6 +58,10 @@ class Distribution(ABC):
     @abstractmethod
     def _averaging(self, trained: Sequence[nn.Module], loss: Loss) -> Objective: ...
 
+    @abstractmethod
+    def settle(self, modules: Sequence[nn.Module]) -> None:
+        """Brings modules of placed networks into their state between passes, in which their weights can be frozen."""
+
     def template(self, module: nn.Module) -> nn.Module:
         """What `carrying` makes whole copies of a placed network from."""
         return module
@@ -70,6 +74,9 @@ class Distribution(ABC):
 class Replicated(Distribution):
     """Every process holds all weights (torch's DistributedDataParallel): for networks that fit a device together with
     gradients, optimiser state and averages."""
+
+    def settle(self, modules: Sequence[nn.Module]) -> None:
+        """Copies are in it all the time."""
 
     def _averaging(self, trained: Sequence[nn.Module], loss: Loss) -> Objective:
         return _Replicas(DistributedDataParallel(_Owner(trained, loss), broadcast_buffers=False))
@@ -132,6 +139,11 @@ class Sharded(Distribution):
 
     def _averaging(self, trained: Sequence[nn.Module], loss: Loss) -> Objective:
         return _Shards(loss, [m for network in trained for m in network.modules() if isinstance(m, FSDPModule)])
+
+    def settle(self, modules: Sequence[nn.Module]) -> None:
+        for module in modules:
+            if isinstance(module, FSDPModule):
+                module.reshard()  # whole weights that a pass has left would keep whether they are trained
 
     def template(self, module: nn.Module) -> nn.Module:
         return self._templates.get(module, module)

@@ -7,10 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from realuid.checkpoints.sharded import joined, split
-from realuid.training.distribution import carrying, whole
+from realuid.training.distribution import Distribution, Sharded, carrying, whole
+from realuid.training.world import World
 
 __all__ = ["EMA"]
 
@@ -27,7 +27,7 @@ class EMA:
             device four bytes a weight and average and costs a copy of the weights after every step.
 
     Raises:
-        ValueError: if `decays` is empty or leaves [0, 1).
+        ValueError: if `decays` is empty or leaves [0, 1), or `device` is another one.
     """
 
     free_on_resume = frozenset({"device"})
@@ -35,6 +35,8 @@ class EMA:
     def __init__(self, *, decays: Sequence[float] = (0.999,), device: Literal["cpu"] | None = None) -> None:
         if not decays or not all(0 <= decay < 1 for decay in decays):
             raise ValueError(f"decays must be one or more numbers in [0, 1), got {tuple(decays)}")
+        if device not in (None, "cpu"):
+            raise ValueError(f"device must be None or 'cpu', got {device!r}")
         self.decays = {str(decay): decay for decay in decays}
         self.device, self.updates = device, 0
 
@@ -43,18 +45,19 @@ class EMA:
         """Names of the averages, the decays as text; the first is the default."""
         return list(self.decays)
 
-    def attach(self, module: nn.Module, template: nn.Module | None = None) -> None:
-        """Starts all averages at the weights of `module`, which is the one followed from now on. Where it is sharded,
-        so are they, and copies are made from `template` (`Distribution.template`).
+    def check(self, distribution: Distribution, world: World) -> None:
+        """Makes sure that averages can be kept where they are wanted.
 
         Raises:
-            ValueError: if shards on another device are to be averaged on the CPU.
+            ValueError: if weights are sharded and averages are not to lie beside them.
         """
+        if self.device is not None and world.size > 1 and isinstance(distribution, Sharded):
+            raise ValueError("EMA.device: averages of sharded weights stay beside them, shared out as they are")
+
+    def attach(self, module: nn.Module, template: nn.Module | None = None) -> None:
+        """Starts all averages at the weights of `module`, which is the one followed from now on. Where it is sharded,
+        so are they, and copies are made from `template` (`Distribution.template`)."""
         self.module, self.template = module, template or module
-        if self.device and any(isinstance(p, DTensor) and p.device.type != self.device for p in module.parameters()):
-            raise ValueError(
-                "EMA.device: averages of sharded weights stay beside them, where they are shared out already"
-            )
         self.weights: dict[str, list[Tensor]] = {name: [p.clone() for p in self._current()] for name in self.decays}
 
     @torch.no_grad()

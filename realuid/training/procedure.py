@@ -167,8 +167,8 @@ def backward(
                 loss, scalars = objective(share, *arguments)
             (loss / len(shares)).backward()
         for name, value in scalars.items():
-            share_of = value.detach() / len(shares)
-            sums[name] = sums[name] + share_of if name in sums else share_of
+            part = value.detach() / len(shares)
+            sums[name] = sums[name] + part if name in sums else part
     return sums
 
 

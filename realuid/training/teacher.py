@@ -100,6 +100,7 @@ class TeacherTraining(Procedure):
 
     def check(self, context: Context) -> None:
         check_groups(context, self.coupling, batch=context.batch)
+        self.ema.check(context.distribution, context.world)
         if self.label_dropout and not (context.data.classes and getattr(self.model.network, "null_label", True)):
             raise ValueError(
                 "TeacherTraining.label_dropout needs classes, and a network with a label that means none: bind "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import Tensor
 
 from realuid.training.boards import Board
@@ -23,7 +24,7 @@ class Meters:
     without it.
 
     Args:
-        world: all processes must add the same names, in every step, and read together.
+        world: all processes must add the same names, the same ones in every step, and read together.
     """
 
     def __init__(self, world: World) -> None:
@@ -38,7 +39,9 @@ class Meters:
 
     def add(self, scalars: dict[str, Tensor]) -> None:
         """One step's numbers."""
-        if not self.names:
+        if self.names != list(scalars):
+            if self.names:  # of a checkpoint that other code has written
+                logger.warning("the numbers since the last line are dropped: steps tell other ones now")
             self.names, self.totals = list(scalars), self.totals.new_zeros(2, len(scalars))
         values = torch.stack([scalars[name].float() for name in self.names])
         finite = values.isfinite()

@@ -55,7 +55,8 @@ class Trainer:
         mfu: share of it, in (0, 1], that the dry run expects to reach.
 
     Raises:
-        ValueError: if an amount is less than one, `rollbacks` negative, or the batch does not divide into lanes.
+        ValueError: if an amount is less than one, `rollbacks` negative, or the batch does not divide into lanes; if the
+            data give no source images or no classes where the coupling or the evaluator's features need them.
     """
 
     free_on_resume: ClassVar[frozenset[str]] = frozenset(

@@ -359,3 +359,17 @@ def test_beta_may_be_constant():
 
 def test_infinite_slope_of_linear_vp():
     assert LinearVPInterpolant().at(torch.ones(1)).a_dot.item() == -math.inf
+
+
+def test_coefficients_are_asked_for_under_inference_mode():
+    """Derivatives are taken, and nothing is made that a later training step could not use."""
+    path, t = LinearInterpolant(), torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    with torch.inference_mode():
+        k = path.at(t + 0)
+    assert k.a_dot.tolist() == path.at(t).a_dot.tolist() != [0.0] * 5
+    assert not any(value.is_inference() for value in vars(k).values())
+
+
+def test_times_have_one_dimension():
+    with pytest.raises(ValueError, match=r"times must be \[B\], got the shape \[\]"):
+        LinearInterpolant().at(torch.tensor(0.5))

@@ -101,6 +101,7 @@ def test_predictions_and_gradients_are_the_same(name, way, eager):
 def test_a_copy_runs_its_own_weights(way, eager):
     network = random(NETWORKS["mlp"]())
     Compute(**WAYS[way]).prepare([network], CPU)
+    Compute(**WAYS[way]).prepare([network], CPU)  # twice is once
     other = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in other.parameters():

@@ -52,13 +52,13 @@ class Asked(MatchingModel):
 
     def predict_at(self, k, x_t, labels, target, x0=None, noise=None):
         self.questions.append((x_t.detach(), k.t, labels, x0))
-        return super().predict_at(k, x_t, labels, target, x0)
+        return super().predict_at(k, x_t, labels, target, x0, noise)
 
 
 class Exact(GaussianPairs):
     """An exact teacher that does so, too."""
 
-    def predict_at(self, k, x_t, labels, target, x0=None, noise=None):
+    def predict_at(self, k, x_t, labels, target, x0=None):
         self.questions.append((x_t.detach(), k.t, labels, x0))
         return super().predict_at(k, x_t, labels, target, x0)
 
