@@ -129,11 +129,9 @@ class MatchingModel(PosteriorMean):
                 f"rows: bind {name}.height = {self.target.height}"
             )
 
-    def forward(
-        self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None, noise: Tensor | None = None
-    ) -> Tensor:
-        """The native prediction `[B, target.height * C, ...]`; arguments as in `predict` and `predict_at`."""
-        return self._native(self.interpolant.at(t), x_t, labels, x0, noise)
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, x0: Tensor | None = None) -> Tensor:
+        """What the network natively predicts, `[B, target.height * C, ...]`; arguments as in `predict`."""
+        return self.predict(x_t, t, labels, self.target, x0)
 
     def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
         scalings = self.preconditioning(k, self.target)

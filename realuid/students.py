@@ -37,7 +37,7 @@ class Student(nn.Module, ABC):
             raise ValueError(f"noise must be at least 0, got {noise}")
         model.check_network(noise, type(self).__name__)
         self.model, self.noise = model, noise
-        self._known: dict[tuple[float, int, torch.device], Coefficients] = {}
+        self._coefficients: dict[tuple[float, int, torch.device], Coefficients] = {}
 
     times: tuple[float, ...]
     """Native times at which the network is asked, from t_init on."""
@@ -54,10 +54,10 @@ class Student(nn.Module, ABC):
     def _at(self, t: float, like: Tensor) -> Coefficients:
         """The path's coefficients at one time for all samples: always the same ones, so they are kept."""
         key = t, len(like), like.device
-        if key not in self._known:
+        if key not in self._coefficients:
             times = torch.full((len(like),), t, dtype=torch.float64, device=like.device)
-            self._known[key] = self.model.interpolant.at(times)
-        return self._known[key]
+            self._coefficients[key] = self.model.interpolant.at(times)
+        return self._coefficients[key]
 
     def _data(self, x_t: Tensor, k: Coefficients, x0: Tensor, labels: Tensor, noise: FreshNoise, first: int) -> Tensor:
         """E[x1 | x_t]; the network's own noise is numbered from `first`."""

@@ -60,10 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(json.dumps(about(device)), flush=True)
     for axis in arguments.axes:
         values = getattr(arguments, axis)
-        lines = [
-            reading(value, arguments.rounds) if axis == "images" else figures(arguments, axis, value, device)
-            for value in values
-        ]
+        lines = [figures(arguments, axis, value, device) for value in values]
         for value, line in zip(values, lines, strict=True):
             print(json.dumps({axis: value} | line), flush=True)
         if len(values) > 1:
@@ -81,6 +78,8 @@ def exponent(values: Sequence[float], figures: Sequence[float]) -> float | None:
 
 def figures(arguments: argparse.Namespace, axis: str, value: int, device: torch.device) -> dict[str, float]:
     """One row."""
+    if axis == "images":
+        return reading(value, arguments.rounds)
     size = value if axis == "processes" else 1
     batch = (value if axis == "batch" else arguments.batch[0]) * size
     bindings = [f"Trainer.batch = {batch}", f"Distillation.real_batch = {batch}", f"Trainer.lanes = {size}"]

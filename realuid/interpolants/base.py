@@ -45,7 +45,7 @@ class Coefficients:
         return torch.where(self.gg_dot == 0, 0.0, self.gg_dot / self.g)
 
     def twice(self) -> Coefficients:
-        """For the same times once more behind themselves, `[2 B]`."""
+        """Of a batch that holds every sample twice, one copy of the batch after the other: every entry `[2 B]`."""
         return Coefficients(*(torch.cat([value, value]) for value in vars(self).values()))
 
 
