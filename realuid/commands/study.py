@@ -84,14 +84,16 @@ class Run:
         seed: of the run.
         out: where run folders lie.
         docs: where records lie.
+        after: the run that this one goes on from.
 
     Raises:
         ConfigError: if the gin files and bindings are wrong.
     """
 
-    def __init__(self, plan: str, row: Row, seed: int, out: Path, docs: Path) -> None:
-        self.row, self.seed = row, seed
-        self.bind = (*row.bind, f"Trainer.seed = {seed}")
+    def __init__(self, plan: str, row: Row, seed: int, out: Path, docs: Path, after: Run | None = None) -> None:
+        self.row, self.seed, self.after = row, seed, after
+        bind = row.bind if after is None else [text.replace("{after}", str(after.folder)) for text in row.bind]
+        self.bind = (*bind, f"Trainer.seed = {seed}")
         config = configuration.load(row.gin, self.bind)
         # Whatever is bound otherwise is another run, so that a changed table never meets an old result.
         self.digest = hashlib.sha256(config.text.encode()).hexdigest()[:8]
@@ -162,7 +164,12 @@ class Study:
 
     def __init__(self, plan: Plan, out: Path, docs: Path) -> None:
         self.plan, self.out, self.docs = plan, out, docs
-        self._runs = [Run(plan.name, row, seed, out, docs) for row in plan.rows for seed in row.seeds]
+        self._runs: list[Run] = []
+        for row in plan.rows:
+            before = [run for run in self._runs if run.row.name == row.after]
+            for seed in row.seeds:
+                after = next((run for run in before if run.seed == seed), before[0] if before else None)
+                self._runs.append(Run(plan.name, row, seed, out, docs, after))
 
     def runs(self) -> list[Run]:
         """All, one seed of every row before the next seed: an unfinished study can be read."""
@@ -176,10 +183,16 @@ class Study:
         working: dict[Run, subprocess.Popen[bytes]] = {}
         try:
             while waiting or working:
-                while waiting and len(working) < jobs:
-                    run = waiting.pop(0)
+                ready = [run for run in waiting if run.after is None or run.after.read()]
+                for run in ready[: jobs - len(working)]:
+                    waiting.remove(run)
                     logger.info("{}: {}", run, run.folder)
                     working[run] = run.start()
+                if not working:
+                    for run in waiting:
+                        failed.append(str(run))
+                        logger.error("{} goes on after {}, of which there is no result", run, run.after)
+                    break
                 time.sleep(LOOK_S)
                 for run, process in list(working.items()):
                     if process.poll() is not None:

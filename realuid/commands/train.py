@@ -154,7 +154,11 @@ def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: W
     if not isinstance(procedure, Distillation):
         return 0
     teacher = procedure.teacher
-    if not teacher.needs_weights or teacher.checkpoint is not None:
+    if not teacher.needs_weights:
+        return 0
+    if (given := teacher.checkpoint) is not None:  # the run that made it may have measured it already
+        made_by = RunFolder(Path(given).absolute().parent.parent)
+        teacher.summary = world.on_main(lambda: made_by.read_json(made_by.summary))
         return 0
     training, place = world.on_main(lambda: teacher_run(config, folder))
     logger.info("teacher: {}", place)

@@ -36,6 +36,8 @@ class Row:
     gin: tuple[str, ...]
     bind: tuple[str, ...]
     seeds: tuple[int, ...]
+    after: str | None = None
+    """The row whose run this one starts from; `{after}` in `bind` is its folder."""
 
     @property
     def slug(self) -> str:
@@ -58,7 +60,13 @@ class Plan:
         name = "UID"
         bind = ["RealUID.alpha = 1.0", "RealUID.beta = 1.0"]
 
-    A row may add `gin` and `bind` to those for all, and have `seeds` of its own.
+    A row may add `gin` and `bind` to those for all, and have `seeds` of its own. It may go on from another row's run,
+    of the same seed or of that row's only one; `{after}` is that run's folder:
+
+        [[row]]
+        name = "RealUID, fine-tuning UID"
+        after = "UID"
+        bind = ["Distillation.student_init = '{after}/checkpoints/step_00000075.pt'"]
     """
 
     name: str
@@ -83,11 +91,12 @@ class Plan:
         _known(path, "the table", given, ("gin", "bind", "seeds", "baseline", "figures", "curves", "row"))
         rows = []
         for index, entry in enumerate(given.get("row", [])):
-            _known(path, f"row {index + 1}", entry, ("name", "gin", "bind", "seeds"))
+            _known(path, f"row {index + 1}", entry, ("name", "gin", "bind", "seeds", "after"))
             if not entry.get("name"):
                 raise RunError(f"{path}: row {index + 1} has no name")
             gin, bind = ((*given.get(key, ()), *entry.get(key, ())) for key in ("gin", "bind"))
-            rows.append(Row(entry["name"], gin, bind, tuple(entry.get("seeds", given.get("seeds", (0,))))))
+            seeds = tuple(entry.get("seeds", given.get("seeds", (0,))))
+            rows.append(Row(entry["name"], gin, bind, seeds, entry.get("after")))
         slugs = [row.slug for row in rows]
         for row in rows:
             if not row.gin:
@@ -96,6 +105,14 @@ class Plan:
                 raise RunError(f"{path}: the name {row.name!r} is not one of its own")
         if not rows:
             raise RunError(f"{path} has no row: write [[row]] with a name")
+        for index, row in enumerate(rows):
+            before = next((other for other in rows[:index] if other.name == row.after), None)
+            if row.after is not None and before is None:
+                raise RunError(f"{path}: {row.name} goes on after {row.after!r}, which is no row above it")
+            if before and len(before.seeds) > 1 and (missing := set(row.seeds) - set(before.seeds)):
+                raise RunError(
+                    f"{path}: {row.name} goes on after {row.after} with seed {min(missing)}, which that has not"
+                )
         names, baseline, drawn = [row.name for row in rows], given.get("baseline"), given.get("curves")
         for what, name in (("baseline", baseline), *(("curve", name) for name in drawn or ())):
             if name is not None and name not in names:
@@ -130,6 +147,8 @@ def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:
         base = _values(plan, plan.baseline, figure, records) if plan.baseline else {}
         for row in plan.rows:
             values = _values(plan, row.name, figure, records)
+            if not values and any((row.name, seed) in records for seed in row.seeds):
+                continue  # runs of another kind, say of a teacher
             cells = [row.name, f"{len(values)} of {len(row.seeds)}", spread(list(values.values()))]
             cells.append(", ".join(f"{value:.3g}" for value in values.values()))
             if plan.baseline:

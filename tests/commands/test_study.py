@@ -74,6 +74,29 @@ def test_a_failed_run_is_told_and_the_others_go_on(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_row_that_goes_on_from_another_is_run_after_it(tmp_path, capsys):
+    """With two jobs, and its seeds in another order; the checkpoint that it starts from is that of its own seed."""
+    text = """
+        seeds = [0, 1]
+        [[row]]
+        name = "first"
+        [[row]]
+        name = "second"
+        after = "first"
+        seeds = [1, 0]
+        bind = ["Distillation.student_init = '{after}/checkpoints/step_00000008.pt'"]
+    """
+    options = [table(tmp_path, text), "--docs", "docs"]
+    assert study([*options, "--only", "second"]) == 1
+    assert "second, seed 1 goes on after first, seed 1, of which there is no result" in capsys.readouterr().err
+    assert study([*options, "--jobs", "2"]) == 0
+    for seed in (0, 1):
+        record = json.loads((tmp_path / "docs" / "tiny" / f"second-{seed}.json").read_text())
+        (folder,) = (tmp_path / "runs").glob(f"tiny-first-{seed}-*")
+        assert f"runs/{folder.name}/checkpoints" in record["study"]["command"]
+
+
+@pytest.mark.slow
 def test_a_study_that_is_terminated_stops_its_run_which_saves_what_it_has(tmp_path):
     text = 'seeds = [0]\n[[row]]\nname = "long"\nbind = ["Trainer.images = 1_000_000"]\n'
     command = [sys.executable, str(ROOT / "tools" / "study.py"), table(tmp_path, text), "--docs", "docs"]
@@ -118,6 +141,8 @@ def test_tables_that_cannot_be_written_stop_no_run(tmp_path, capsys):
         ("curves = ['b']\n[[row]]\nname = 'a'\n", "the curve 'b' is no row"),
         ("[[row]]\nname = 'a'\nbind = ['Trainer.sede = 1']\n", "sede"),
         ("[[row]\n", "tiny.toml: "),
+        ("[[row]]\nname = 'b'\nafter = 'a'\n[[row]]\nname = 'a'\n", "b goes on after 'a', which is no row above it"),
+        ("[[row]]\nname = 'a'\nseeds = [0, 1]\n[[row]]\nname = 'b'\nafter = 'a'\nseeds = [1, 2]\n", "with seed 2"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_runs(text, word, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,6 +341,20 @@ def test_the_teachers_figures_are_those_of_its_own_run(finished):
     mine, its = (json.loads((folder / "summary.json").read_text()) for folder in (finished, teacher))
     assert mine["teacher_frechet"] == its["teacher_frechet"]
     assert mine["stamps"]["teacher_frechet"] == its["stamps"]["teacher_frechet"]
+
+
+@pytest.mark.parametrize("count", [60, 50])
+def test_a_bound_teachers_figures_are_those_of_the_run_beside_it_if_they_were_measured_alike(count, finished, tmp_path):
+    teacher = next(finished.parent.glob("smoke_teacher-*"))
+    weights = tmp_path / "mine" / "checkpoints" / "step_00000002.pt"
+    weights.parent.mkdir(parents=True)
+    shutil.copy(teacher / "checkpoints" / "step_00000002.pt", weights)
+    its = json.loads((teacher / "summary.json").read_text())
+    (tmp_path / "mine" / "summary.json").write_text(json.dumps(its | {"teacher_frechet": 123.0}))
+    mine = tiny(f"Teacher.checkpoint = '{weights}'", "Trainer.images = 16", f"Evaluator.count = {count}")
+    assert main([*mine, "--out", "x"]) == 0
+    summary = json.loads((tmp_path / "x" / "summary.json").read_text())
+    assert (summary["teacher_frechet"] == 123.0) == (count == 60)
 
 
 REFUSALS = {

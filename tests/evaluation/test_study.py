@@ -39,6 +39,27 @@ def test_records_of_other_measurements_are_never_in_one_table():
         tables(plan(), records)
 
 
+def test_rows_of_another_kind_are_not_in_a_table_of_what_they_have_not():
+    records = {("A", 0): record(1.0), ("B", 0): {"teacher_frechet": 0.5, "stamps": {}, "images": 10}}
+    assert "| A | 1 of 3 | 1 |" in tables(plan(None), records)
+    assert "| B | 1 of 3 |" not in tables(plan(None), records)
+    assert "| B | 10 |" in tables(plan(None), records), "its costs are there all the same"
+
+
+def test_a_row_goes_on_from_another(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text("""
+        gin = ["x.gin"]
+        [[row]]
+        name = "teacher"
+        [[row]]
+        name = "student"
+        after = "teacher"
+        seeds = [0, 1]
+    """)
+    assert [row.after for row in Plan.read(path).rows] == [None, "teacher"]
+
+
 def test_nothing_run_yet():
     text = tables(plan(None), {})
     assert "| A | 0 of 3 |" in text
