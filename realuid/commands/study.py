@@ -97,7 +97,7 @@ class Run:
         config = configuration.load(row.gin, self.bind)
         # Whatever is bound otherwise is another run, so that a changed table never meets an old result.
         self.digest = hashlib.sha256(config.text.encode()).hexdigest()[:8]
-        self.folder = RunFolder(out / f"{plan}-{row.slug}-{seed}-{self.digest}")
+        self.folder: RunFolder = RunFolder(out / f"{plan}-{row.slug}-{seed}-{self.digest}")
         self.record = docs / plan / f"{row.slug}-{seed}.json"
 
     def __str__(self) -> str:

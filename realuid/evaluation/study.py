@@ -140,7 +140,11 @@ def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:
     """
     lines = []
     for figure in plan.figures:
-        comparable((f"{row}, seed {seed}", _stamp(record, figure)) for (row, seed), record in records.items())
+        comparable(
+            (f"{row}, seed {seed}", _stamp(record, figure))
+            for (row, seed), record in records.items()
+            if figure in record
+        )
         lines += [f"### {figure.replace('_', ' ')}", ""]
         lines += ["| | runs | mean | seeds | " + (f"minus {plan.baseline} |" if plan.baseline else "|")]
         lines += ["|---|---|---|---|---|" if plan.baseline else "|---|---|---|---|"]
