@@ -98,7 +98,7 @@ class Run:
         # Whatever is bound otherwise is another run, so that a changed table never meets an old result.
         self.digest = hashlib.sha256(config.text.encode()).hexdigest()[:8]
         self.folder: RunFolder = RunFolder(out / f"{plan}-{row.slug}-{seed}-{self.digest}")
-        self.record = docs / plan / f"{row.slug}-{seed}.json"
+        self.docs, self.record = docs, docs / plan / f"{row.slug}-{seed}.json"
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.seed}"
@@ -141,7 +141,7 @@ class Run:
             "seed": self.seed,
             "digest": self.digest,
             "command": f"python tools/train.py {shlex.join(self.arguments)}",
-            "commit": _commit(),
+            "commit": _commit(self.docs),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
         }
         name = measured_as(lines, figure)
@@ -247,10 +247,17 @@ class Study:
         return path
 
 
-def _commit() -> str:
-    """The commit of the working directory's repository, with `+` where files differ from it; `unknown` without one."""
+def _commit(docs: Path) -> str:
+    """The commit of the working directory's repository, with `+` where tracked files but those in `docs`, which a study
+    writes itself, differ from it; `unknown` without one."""
     try:
-        words = ["git", "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short=9", "HEAD")
+        own = [f":(exclude){docs}"] if docs.resolve().is_relative_to(_git("rev-parse", "--show-toplevel")) else []
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *own)
+        return commit + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

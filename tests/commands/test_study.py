@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from realuid.commands.study import _commit as commit_of
 from realuid.commands.study import main as study
 from tests.commands.conftest import ROOT, TINY
 
@@ -153,6 +155,26 @@ def test_mistakes_are_one_line_before_anything_runs(text, word, tmp_path, capsys
     assert word in message
     assert len(message.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_studys_own_records_do_not_mark_its_commit(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True, capture_output=True)
+
+    assert commit_of(tmp_path / "docs") == "unknown"
+    git("init")
+    docs = tmp_path / "docs" / "study"
+    docs.mkdir(parents=True)
+    for path in (docs / "a.json", tmp_path / "code.py"):
+        path.write_text("1")
+    git("add", ".")
+    git("commit", "-m", "a")
+    (docs / "a.json").write_text("2")
+    clean = commit_of(Path("docs/study"))
+    assert len(clean) == 9
+    assert commit_of(tmp_path.parent) == clean + "+", "a folder elsewhere excuses nothing"
+    (tmp_path / "code.py").write_text("2")
+    assert commit_of(Path("docs/study")) == clean + "+"
 
 
 def test_a_missing_table(capsys):
