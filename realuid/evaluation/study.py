@@ -178,7 +178,8 @@ def _costs(plan: Plan, records: Mapping[tuple[str, int], Record]) -> list[str]:
 
 
 def spread(values: Sequence[float], *, signed: bool = False, digits: int = 3) -> str:
-    """`mean ± standard deviation`, the mean to as many decimals as the deviation's second digit is worth."""
+    """`mean ± standard deviation`, the mean to as many decimals as the deviation's second digit is worth, but to no more
+    than four digits."""
     if not values:
         return ""
     mean = fmean(values)
@@ -187,7 +188,10 @@ def spread(values: Sequence[float], *, signed: bool = False, digits: int = 3) ->
         return f"{mean:{sign}.{digits}g}"
     deviation = stdev(values)
     scale = deviation if deviation > 0 else abs(mean) or 1.0
-    decimals = max(0, 1 - math.floor(math.log10(scale)))
+    decimals = 1 - math.floor(math.log10(scale))
+    if mean:
+        decimals = min(decimals, 3 - math.floor(math.log10(max(abs(mean), deviation))))
+    decimals = max(0, decimals)
     return f"{mean:{sign}.{decimals}f} ± {deviation:.{decimals}f}"
 
 
