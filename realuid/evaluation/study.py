@@ -178,8 +178,8 @@ def _costs(plan: Plan, records: Mapping[tuple[str, int], Record]) -> list[str]:
 
 
 def spread(values: Sequence[float], *, signed: bool = False, digits: int = 3) -> str:
-    """`mean ± standard deviation`, the mean to as many decimals as the deviation's second digit is worth, but to at most
-    four digits."""
+    """`mean ± standard deviation`, the mean to as many decimals as the deviation's second digit is worth, and to
+    at most four digits."""
     if not values:
         return ""
     mean = fmean(values)
