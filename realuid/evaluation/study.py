@@ -150,9 +150,10 @@ def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:
         lines += ["|---|---|---|---|---|" if plan.baseline else "|---|---|---|---|"]
         base = _values(plan, plan.baseline, figure, records) if plan.baseline else {}
         for row in plan.rows:
-            values = _values(plan, row.name, figure, records)
-            if not values and any((row.name, seed) in records for seed in row.seeds):
+            own = [records[row.name, seed] for seed in row.seeds if (row.name, seed) in records]
+            if own and not any(figure in record for record in own):
                 continue  # runs of another kind, say of a teacher
+            values = _values(plan, row.name, figure, records)
             cells = [row.name, f"{len(values)} of {len(row.seeds)}", spread(list(values.values()))]
             cells.append(", ".join(f"{value:.3g}" for value in values.values()))
             if plan.baseline:

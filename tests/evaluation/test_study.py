@@ -44,6 +44,8 @@ def test_rows_of_another_kind_are_not_in_a_table_of_what_they_have_not():
     assert "| A | 1 of 3 | 1 |" in tables(plan(None), records)
     assert "| B | 1 of 3 |" not in tables(plan(None), records)
     assert "| B | 10 |" in tables(plan(None), records), "its costs are there all the same"
+    records["B", 0] = record(None)
+    assert "| B | 0 of 3 |" in tables(plan(None), records), "a figure that came to nothing is not hidden"
 
 
 def test_a_row_goes_on_from_another(tmp_path):
