@@ -336,6 +336,13 @@ def test_exit_json_does_not_speak_of_an_earlier_end_while_a_run_is_at_work(finis
     assert seen == [False, False]
 
 
+def test_what_ended_the_teachers_run_ends_the_students(tmp_path):
+    folder = tmp_path / "student"
+    assert main([*tiny("DATA = 'nowhere'"), "--out", str(folder)]) == 2
+    reason = json.loads((folder / "exit.json").read_text())["reason"]
+    assert reason.startswith("the teacher's run: no data set 'nowhere'")
+
+
 def test_the_teachers_figures_are_those_of_its_own_run(finished):
     teacher = next(finished.parent.glob("smoke_teacher-*"))
     mine, its = (json.loads((folder / "summary.json").read_text()) for folder in (finished, teacher))
