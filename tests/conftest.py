@@ -1,8 +1,11 @@
 """For all tests: one thread, so that figures repeat and processes side by side do not wait for each other;
 plug-ins stay with their test."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from filelock import FileLock
 
 from realuid.config._gin import gin
 
@@ -16,3 +19,13 @@ def _plug_ins_are_forgotten():
     registry = gin.config._REGISTRY
     for selector in [name for name, _ in registry.items() if not name.startswith(("realuid.", "gin."))]:
         del gin.config._INVERSE_REGISTRY[registry.pop(selector).wrapped]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id):
+    """Of the whole session, whichever process of pytest-xdist a test runs in: a folder, and a lock on making things in
+    it."""
+    own = tmp_path_factory.getbasetemp()
+    folder: Path = (own if worker_id == "master" else own.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder, FileLock(folder / "lock")

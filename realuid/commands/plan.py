@@ -68,7 +68,8 @@ def _missing(trainer: Trainer, config: Config) -> list[str]:
             lines.append(f"missing      the teacher's checkpoint {teacher.checkpoint}")
         elif teacher.checkpoint is None and teacher.needs_weights:
             training, place = teacher_run(config, RunFolder(Path("runs") / config.name))
-            steps = teacher_trainer(teacher, training).steps
+            with Unweighted():
+                steps = teacher_trainer(teacher, training).steps
             lines.append(f"teacher      trained first, if missing: {steps:,} steps, in {place}")
     return lines
 

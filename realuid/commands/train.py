@@ -47,7 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = RunFolder(arguments.out or Path("runs") / config.name)
         trainer = configuration.build(config)
         assert isinstance(trainer, Trainer)
-        world = World.join(trainer.device, trainer.timeout_s)
+        try:
+            world = World.join(trainer.device, trainer.timeout_s)
+        except Exception as error:
+            if not is_lost_peer(error):
+                raise
+            logger.error("another process of the run did not come: {}", _first_line(error))
+            return LOST_PEER
         try:
             if arguments.fresh:
                 world.on_main(lambda: _set_aside(folder))
@@ -56,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             world.leave()
 
     return guarded("train.py", work)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _set_aside(folder: RunFolder) -> None:
@@ -131,7 +141,7 @@ def _outcome(trainer: Trainer, config: Config, folder: RunFolder, world: World, 
         return 3, str(error)
     except Exception as error:
         if is_lost_peer(error):
-            logger.error("another process of the run is gone: {}", str(error).strip().splitlines()[0])
+            logger.error("another process of the run is gone: {}", _first_line(error))
             return LOST_PEER, "another process of the run is gone"
         logger.error("{}\nthe newest checkpoint in {} stands", traceback.format_exc().rstrip(), folder)
         return 3, f"{type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from realuid.errors import RunError
+from realuid.training.rendezvous import meet
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,8 @@ class World:
 
         Raises:
             RunError: if the device is not there.
+            torch.distributed.DistError, RuntimeError: if another process does not come, or is lost meanwhile
+                (`is_lost_peer`).
         """
         rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         own = device_named(device)
@@ -48,7 +51,9 @@ class World:
             torch.cuda.set_device(own)
         if size > 1 and not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+            timeout = timedelta(seconds=timeout_s)
+            store, rank, size = meet(timeout)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         return cls(own, rank, size)
 
     @property

@@ -10,6 +10,8 @@ from realuid.benchmarks.meters import Counted, peak
 from realuid.commands.benchmark import main
 from realuid.training.compute import Compute
 
+pytestmark = pytest.mark.xdist_group("benchmark of a step")  # `lines` is made once
+
 BATCH = 6
 TINY = [
     *("--gin", "gin/fm_cifar10.gin", "--batch", str(BATCH), "--rounds", "1", "--device", "cpu"),

@@ -31,9 +31,10 @@ def tiny(*more: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
+def data(shared) -> Path:
     """One REALUID_DATA for the session: the digits and their classifier are made once."""
-    return tmp_path_factory.mktemp("data")
+    folder, _ = shared
+    return folder / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +44,13 @@ def _environment(data, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, data) -> Path:
+def finished(tmp_path_factory, data, shared) -> Path:
     """The folder of one tiny run, trained through the command line to its end."""
     from realuid.commands.train import main
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    with pytest.MonkeyPatch.context() as patch:
+    _, lock = shared
+    with lock, pytest.MonkeyPatch.context() as patch:  # the first one makes the data, too
         patch.setenv("REALUID_DATA", str(data))
         assert main([*tiny(), "--out", str(out)]) == 0
     return out

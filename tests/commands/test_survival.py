@@ -149,6 +149,17 @@ def test_torchrun_starts_a_killed_process_again(finished, arguments, tmp_path):
     assert same(weights(tmp_path / "killed")["procedure"], weights(tmp_path / "calm")["procedure"])
 
 
+def test_a_process_that_does_not_come_ends_the_others_with_the_status_of_a_restart(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    world = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in world.items():
+        monkeypatch.setenv(name, str(value))
+    assert main(arguments("alone", "Trainer.timeout_s = 0.5")) == 1
+    assert "did not come: " in capsys.readouterr().err
+    assert not (tmp_path / "alone").exists()
+
+
 def test_checkpoints_on_an_object_store(finished, arguments, tmp_path, monkeypatch):
     elsewhere = "Checkpoints.folder = 's3://bucket/run'"
     with served(monkeypatch):

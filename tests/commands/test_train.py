@@ -419,8 +419,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_status_3(finished, tmp_path
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["broken_step_00000002.pt"]
 
 
+SMALL = ("smoke", "fm_cifar10")
+"""Of the others' networks the parts are counted for seconds: in the slow tests."""
+
 RECIPES = [
-    pytest.param(path, id=path.stem, marks=pytest.mark.slow if "imagenet" in path.stem else ())
+    pytest.param(path, id=path.stem, marks=() if "digits" in path.stem or path.stem in SMALL else pytest.mark.slow)
     for path in sorted((ROOT / "gin").glob("*.gin"))
 ]
 

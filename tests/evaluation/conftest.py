@@ -31,12 +31,15 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("features")
+def cache(shared):
+    folder, _ = shared
+    return folder / "features"
 
 
 @pytest.fixture(scope="session")
-def classifier(digits, cache):
+def classifier(digits, cache, shared):
     network = SmallClassifier(cache=str(cache))
-    network.prepare(digits, "cpu")
+    _, lock = shared
+    with lock:
+        network.prepare(digits, "cpu")
     return network

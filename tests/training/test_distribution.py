@@ -81,7 +81,7 @@ def _one_of_two(rank: int, port: int, out: str, case: str) -> None:
         world.leave()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["whole after a pass", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_two_processes_take_the_steps_of_a_plain_one(case, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

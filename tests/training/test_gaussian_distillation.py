@@ -33,7 +33,7 @@ CASES = {
         UniformTime(low=0.02, high=0.98),
     ),
 }
-QUICK = ("flow matching, RealUID", "EDM, RealUID")
+QUICK = ("EDM, RealUID",)
 
 
 @pytest.mark.parametrize(
