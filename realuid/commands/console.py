@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from realuid.allocator import hold_freed_memory
 from realuid.config import ConfigError
 from realuid.errors import CheckpointError, DataError, RunError
 
@@ -28,6 +29,7 @@ def set_up_log() -> None:
 def guarded(program: str, work: Callable[[], int]) -> int:
     """Runs a command; a user's mistake becomes one line and status 2, anything unforeseen status 3."""
     set_up_log()
+    hold_freed_memory()
     try:
         return work()
     except USER_ERRORS as error:

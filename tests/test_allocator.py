@@ -1,0 +1,34 @@
+"""Freed memory is used again instead of being asked for again: counted in pages that the kernel had to bring."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, torch
+from realuid.allocator import hold_freed_memory
+if {hold}:
+    hold_freed_memory()
+def work():
+    kept = [torch.ones(1 << 20) for _ in range(8)]  # 4 MiB each
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(hold: bool) -> int:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(hold=hold)], capture_output=True, text=True, check=True, timeout=120
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_freed_memory_is_not_brought_by_the_kernel_again():
+    pages = 8 * (4 << 20) // 4096
+    assert faults(hold=False) > 5 * pages
+    assert faults(hold=True) < pages
