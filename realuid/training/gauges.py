@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 
 import torch
 
@@ -13,7 +14,8 @@ def memory_gib(device: torch.device) -> float:
     """The most memory that this process has used so far: of its CUDA device, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
 
 def arithmetic(flops: int, images_per_s: float, batch: int, devices: int, peak: float | None) -> dict[str, float]:
