@@ -32,7 +32,9 @@ MatchingModel.network = @{0}()
 """
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["EDM2UNet", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "EDM2UNet")]
+)
 def test_a_run(name, tmp_path):
     bindings = TINY.format(name) + "\n".join(f"{name}.{key} = {value!r}" for key, value in NETWORKS[name].items())
     (tmp_path / "student.gin").write_text(f"include 'gin/smoke.gin'\n{bindings}\n")

@@ -221,6 +221,7 @@ def alone(tmp_path, program, *forbidden):
 CONDITIONAL = UNET | {"classes": 3}
 
 
+@pytest.mark.slow
 def test_torch_export_runs_without_this_package(tmp_path):
     trained, _, _ = exported(tmp_path, ["torch"], CONDITIONAL)
     x0, labels = noise(0, 0, 5, SHAPE), torch.arange(5) % 3
