@@ -124,9 +124,8 @@ def _outcome(trainer: Trainer, config: Config, folder: RunFolder, world: World, 
     try:
         try:
             trainer.procedure.check(trainer.context(world))  # not after the teacher's training
-            code, reason = _train_teacher(trainer, config, folder, world)
-            if code:
-                return code, reason
+            if failed := _train_teacher(trainer, config, folder, world):
+                return failed
             loop = Loop(trainer, world)
             loop.resume(folder)
         except (*USER_ERRORS, ValueError) as error:
@@ -159,18 +158,18 @@ def _check_same_run(config: Config, folder: RunFolder) -> None:
         )
 
 
-def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: World) -> tuple[int, str]:
-    """Trains a teacher that has no checkpoint, or finds what an earlier run left; its run's exit status, and why."""
+def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: World) -> tuple[int, str] | None:
+    """Trains a teacher that has no checkpoint, or finds what an earlier run left. If its run fails: status, and why."""
     procedure = trainer.procedure
     if not isinstance(procedure, Distillation):
-        return 0, "done"
+        return None
     teacher = procedure.teacher
     if not teacher.needs_weights:
-        return 0, "done"
+        return None
     if (given := teacher.checkpoint) is not None:  # the run that made it may have measured it already
         made_by = RunFolder(Path(given).absolute().parent.parent)
         teacher.summary = world.on_main(lambda: made_by.read_json(made_by.summary))
-        return 0, "done"
+        return None
     training, place = world.on_main(lambda: teacher_run(config, folder))
     logger.info("teacher: {}", place)
     if code := run(teacher_trainer(teacher, training), training, place, world, wait=True):
@@ -178,4 +177,4 @@ def _train_teacher(trainer: Trainer, config: Config, folder: RunFolder, world: W
         return code, f"the teacher's run: {ended.get('reason', 'it did not end well')}"
     teacher.checkpoint = world.on_main(place.store.newest)
     teacher.summary = world.on_main(lambda: place.read_json(place.summary))
-    return 0, "done"
+    return None

@@ -9,7 +9,7 @@ from uuid import uuid4
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-POLL_S = 0.05
+_POLL_S = 0.05
 
 
 def meet(timeout: timedelta) -> tuple[dist.Store, int, int]:
@@ -52,5 +52,5 @@ def _tell(store: dist.Store, size: int, timeout: timedelta) -> str:
         missing = {rank for rank in missing if not store.check([f"{name}/joined/{rank}"])}
         if missing and time.monotonic() > deadline:
             raise dist.DistStoreError(f"processes {sorted(missing)} did not come within {timeout.total_seconds():g} s")
-        time.sleep(POLL_S)
+        time.sleep(_POLL_S)
     return name

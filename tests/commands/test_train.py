@@ -420,7 +420,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_status_3(finished, tmp_path
 
 
 SMALL = ("smoke", "fm_cifar10")
-"""Of the others' networks the parts are counted for seconds: in the slow tests."""
+"""Beside the digits'. The others' networks are so large that counting their arithmetic takes seconds: slow tests."""
 
 RECIPES = [
     pytest.param(path, id=path.stem, marks=() if "digits" in path.stem or path.stem in SMALL else pytest.mark.slow)

@@ -14,7 +14,7 @@ from realuid.training.world import World
 pytestmark = pytest.mark.xdist_group("processes")
 
 
-def _join(rank: int, late: int, port: int, told) -> None:
+def _join(rank: int, late: int | None, port: int, told) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     if rank == late:
@@ -33,7 +33,7 @@ def test_a_restart_does_not_meet_those_that_are_gone(late):
     context = torch.multiprocessing.get_context("fork")
     for generation in range(3):
         told = context.Queue()
-        late_now = late if generation else 2
+        late_now = late if generation else None  # the first time both find an empty store
         processes = [context.Process(target=_join, args=(rank, late_now, store.port, told)) for rank in range(2)]
         for process in processes:
             process.start()
