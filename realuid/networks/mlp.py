@@ -45,7 +45,7 @@ class MLP(nn.Module):
             raise ValueError(f"depth must be at least 1 and width even, got {depth} and {width}")
         size = math.prod(shape)
         self.shape, self.width, self.time_scale = tuple(shape), width, time_scale
-        self.inputs, self.height = inputs, height
+        self.classes, self.inputs, self.height = classes, inputs, height
         self.time_embed = nn.Linear(width, width)
         self.label_emb = nn.Embedding(classes, width) if classes else None
         self.into = nn.Linear(inputs * size, width)

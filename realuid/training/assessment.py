@@ -177,8 +177,8 @@ class Assessment:
     def figures(
         self, role: str, generator: Generator, *, quick: bool = False, ranking: bool = False
     ) -> dict[str, float]:
-        """What is measured of a role: `<role>_<figure>` for the evaluator's metrics, with labels `<role>_agreement`,
-        with pairs `<role>_psnr` or what else is bound."""
+        """What is measured of a role: `<role>_<figure>` for the evaluator's metrics, `<role>_agreement` where labels are
+        asked for, with pairs `<role>_psnr` or what else is bound."""
         evaluator = self.ready()
         inputs = self._inputs(evaluator.seed)
         images = evaluator.generate(self._pictures(generator), inputs, quick=quick)
@@ -191,10 +191,17 @@ class Assessment:
         images, those of the features alone."""
         evaluator = self.ready()
         first = evaluator.first(quick)
-        labels = self._inputs(evaluator.seed).labels(first, len(features)) if self.data.classes else None
+        labels = self._inputs(evaluator.seed).labels(first, len(features)) if self._asks_labels(role) else None
         paired = self.procedure.coupling.keeps_source and images is not None
         values = evaluator.judge_features(features, images, labels=labels, paired=paired, quick=quick, ranking=ranking)
         return {f"{role}_{name}": value for name, value in values.items()}
+
+    def _asks_labels(self, role: str) -> bool:
+        """Whether a sample of a role is to have a certain label: a source image shows it, or the network is told it."""
+        if not (self.data.classes and self.procedure.coupling.gaussian_source):
+            return bool(self.data.classes)
+        stated = [part.classes for part in self.procedure.networks()[role].modules() if hasattr(part, "classes")]
+        return any(stated) or not stated  # a closed form states nothing
 
     def images(self, generator: Generator) -> Tensor:
         """The images of an evaluation, uint8 `[count, C, H, W]`."""

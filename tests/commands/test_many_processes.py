@@ -11,9 +11,6 @@ from tests.commands.processes import train
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
 
-ONE_LEVEL = "UNet.multipliers = (1,)"
-"""A network of few blocks: each is gathered by itself where it is sharded."""
-
 WAYS = {
     "micro-batches": (1, ["Trainer.micro_batch = 4"]),
     "2 copies": (2, []),
@@ -31,7 +28,7 @@ def teacher(tmp_path_factory, data) -> str:
     folder = tmp_path_factory.mktemp("teacher")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REALUID_DATA", str(data))
-        arguments = tiny("Trainer.procedure = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64", ONE_LEVEL)
+        arguments = tiny("Trainer.procedure = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64")
         assert train(1, [*arguments, "--out", str(folder)]) == [0]
     return checkpoints.CheckpointStore(str(folder / "checkpoints")).newest()
 
@@ -44,8 +41,6 @@ def steps(count: int, teacher: str, *more: str) -> list[str]:
         "Trainer.lanes = 4",
         "Trainer.evaluator = None",
         "Trainer.log_images = 80",
-        "Distillation.fake_steps = 2",
-        ONE_LEVEL,
         *more,
     )
 

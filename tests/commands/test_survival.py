@@ -16,8 +16,9 @@ from realuid.commands.train import main
 from realuid.losses import RealUID
 from realuid.training.distillation import Distillation
 from tests.commands.conftest import ROOT, tiny
-from tests.commands.processes import free_port, train
+from tests.commands.processes import train
 from tests.commands.test_train import lines, same, wait_for, weights
+from tests.ranks import free_port
 from tests.s3 import served
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself

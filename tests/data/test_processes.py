@@ -10,6 +10,7 @@ from realuid.data.augment import Flipped
 from realuid.data.prefetched import Prefetched
 from realuid.data.streaming import Streaming
 from realuid.errors import DataError
+from tests import ranks
 from tests.s3 import served
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
@@ -85,8 +86,9 @@ def test_shards_are_written_to_s3(tmp_path, s3):
     assert sorted(numbers_of(data.examples(0, 11).images)) == list(range(11))
 
 
-def rank_main(rank, world, path, store, out):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+def rank_main(path, out):
+    torch.distributed.init_process_group("gloo")
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     data = opened(path, workers=1)
     rows, given = 12 // world, []
     for step in range(10):
@@ -104,13 +106,7 @@ def test_two_ranks(tmp_path):
     """Two gloo processes with a worker each: their rows together are the order of one process."""
     path = numbered_set(tmp_path / "set", [11, 4, 9, 6], gz=True)
     out = tmp_path / "given.json"
-    context = torch.multiprocessing.get_context("fork")
-    ranks = [context.Process(target=rank_main, args=(r, 2, path, tmp_path / "store", out)) for r in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(60)
-        assert process.exitcode == 0
+    assert ranks.run(2, rank_main, path, out) == [0, 0]
     alone = opened(path, workers=0)
     images = torch.cat([alone.batch(12 * step, 12).images for step in range(10)])
     assert json.loads(out.read_text()) == numbers_of(images.sort(dim=-1).values)

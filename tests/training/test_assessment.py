@@ -11,6 +11,7 @@ from realuid.decoders import Decoder
 from realuid.evaluation.draws import noise
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.features import FeatureNetwork
+from realuid.networks.mlp import MLP
 from realuid.training.assessment import ROWS, Assessment, Decoded
 from realuid.training.ema import EMA
 from realuid.training.folder import RunFolder
@@ -44,7 +45,7 @@ class Copies:
         self.ema.attach(self.network)
 
     def networks(self):
-        return {"student": self.network}
+        return {"student": self.network, "teacher": self.network}
 
     def generators(self, ema=None):
         def student(x0, labels, fresh):
@@ -69,6 +70,26 @@ COUNT = 60
 
 def evaluator():
     return Evaluator(features=Flat(), count=COUNT, seed=3, batch=25)
+
+
+class Parity(Flat):
+    """Reads labels."""
+
+    reads_labels = True
+
+    def logits(self, features):
+        return torch.nn.functional.one_hot(features[:, 0].long() % 2, 2).float()
+
+
+@pytest.mark.parametrize(("classes", "noise"), [(2, True), (0, True), (0, False), (None, True)])
+def test_labels_are_read_again_where_they_were_asked_for(classes, noise):
+    """Not of a network that is told none, unless the source image shows them."""
+    coupling = IndependentCoupling() if noise else PairedCoupling()
+    made = assessment(coupling, Evaluator(features=Parity(), count=COUNT))
+    if classes is not None:
+        made.procedure.network = MLP(shape=(1, 2, 2), width=4, classes=classes)
+    for role, generator in made.procedure.generators().items():
+        assert (f"{role}_agreement" in made.figures(role, generator)) is (classes != 0 or not noise)
 
 
 @pytest.mark.parametrize("coupling", [PairedCoupling(), IndependentCoupling(source="data"), IndependentCoupling()])

@@ -1,12 +1,10 @@
 """Two real processes (gloo), each with half of the weights."""
 
-import os
-import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from torch import multiprocessing
 from torch._dynamo.backends.debugging import aot_eager
 
 from realuid.interpolants import LinearInterpolant
@@ -18,6 +16,7 @@ from realuid.training.compute import Compute
 from realuid.training.distribution import Distribution, Replicated, Sharded, whole
 from realuid.training.randomness import Randomness
 from realuid.training.world import World
+from tests import ranks
 from tests.training.stand_ins import GaussianData, context, gaussian_distillation
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
@@ -65,10 +64,7 @@ def _counting(graph, inputs):
     return aot_eager(graph, inputs)
 
 
-def _one_of_two(rank: int, port: int, out: str, case: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _one_of_two(out: Path, case: str) -> None:
     compiler = torch.compile
     torch.compile = lambda run, mode, **how: compiler(run, backend=_counting, fullgraph=True, **how)
     world = World.join("cpu", 120.0)
@@ -83,10 +79,7 @@ def _one_of_two(rank: int, port: int, out: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["whole after a pass", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_two_processes_take_the_steps_of_a_plain_one(case, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_one_of_two, (port, str(tmp_path / "weights.pt"), case), nprocs=2)
+    assert ranks.run(2, _one_of_two, tmp_path / "weights.pt", case) == [0, 0]
     plain = weights_after(3, World(torch.device("cpu")), CASES[case][0], Replicated(), Compute())
     found = torch.load(tmp_path / "weights.pt")
     assert found.tolist() == pytest.approx(plain.tolist(), rel=1e-4, abs=1e-6)
