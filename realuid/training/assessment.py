@@ -177,8 +177,8 @@ class Assessment:
     def figures(
         self, role: str, generator: Generator, *, quick: bool = False, ranking: bool = False
     ) -> dict[str, float]:
-        """What is measured of a role: `<role>_<figure>` for the evaluator's metrics, `<role>_agreement` where labels are
-        asked for, with pairs `<role>_psnr` or what else is bound."""
+        """What is measured of a role: `<role>_<figure>` for the evaluator's metrics, `<role>_agreement` where labels
+        are asked for, with pairs `<role>_psnr` or what else is bound."""
         evaluator = self.ready()
         inputs = self._inputs(evaluator.seed)
         images = evaluator.generate(self._pictures(generator), inputs, quick=quick)
