@@ -79,7 +79,8 @@ class Replicated(Distribution):
         """Copies are in it all the time."""
 
     def _averaging(self, trained: Sequence[nn.Module], loss: Loss) -> Objective:
-        return _Replicas(DistributedDataParallel(_Owner(trained, loss), broadcast_buffers=False))
+        owner = _Owner(trained, loss)  # gradients lie where they are summed, not in a copy
+        return _Replicas(DistributedDataParallel(owner, broadcast_buffers=False, gradient_as_bucket_view=True))
 
 
 class _Owner(nn.Module):
