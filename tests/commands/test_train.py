@@ -419,13 +419,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_status_3(finished, tmp_path
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["broken_step_00000002.pt"]
 
 
-SMALL = ("smoke", "fm_cifar10")
-"""Beside the digits'. The others' networks are so large that counting their arithmetic takes seconds: slow tests."""
-
 RECIPES = [
-    pytest.param(path, id=path.stem, marks=() if "digits" in path.stem or path.stem in SMALL else pytest.mark.slow)
+    pytest.param(path, id=path.stem, marks=() if "digits" in path.stem or path.stem == "smoke" else pytest.mark.slow)
     for path in sorted((ROOT / "gin").glob("*.gin"))
 ]
+"""Other networks than those of the digits are so large that counting their arithmetic takes seconds."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -12,7 +12,7 @@ from realuid.targets import Data, Velocity
 from realuid.time_samplers import LogNormalTime, UniformTime
 from tests.training.stand_ins import COVARIANCE, MEAN, GaussianData, context, gaussian_distillation
 
-BATCH, STEPS = 128, 450
+BATCH, STEPS = 128, 300
 
 CASES = {
     "flow matching, UID": (LinearInterpolant(), RealUID(target=Velocity(), alpha=1.0, beta=1.0), UniformTime()),
