@@ -198,8 +198,10 @@ class Assessment:
 
     def _asks_labels(self, role: str) -> bool:
         """Whether a sample of a role is to have a certain label: a source image shows it, or the network is told it."""
-        if not (self.data.classes and self.procedure.coupling.gaussian_source):
-            return bool(self.data.classes)
+        if not self.data.classes:
+            return False
+        if not self.procedure.coupling.gaussian_source:
+            return True
         stated = [part.classes for part in self.procedure.networks()[role].modules() if hasattr(part, "classes")]
         return any(stated) or not stated  # a closed form states nothing
 
