@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from realuid.utils.remote import limit_silence
+
 if TYPE_CHECKING:
-    from realuid.portable import Student
+    from realuid.export import ExportedStudent
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+limit_silence()
 
 
-def load(path: str, device: str = "cpu") -> Student:
+def load(path: str, device: str = "cpu") -> ExportedStudent:
     """An exported student: `realuid.load(PATH).sample(16)`.
 
     Args:
@@ -20,6 +24,6 @@ def load(path: str, device: str = "cpu") -> Student:
     Raises:
         CheckpointError: one line, if there is no exported student, or it is damaged.
     """
-    from realuid.portable import load as load_folder  # torch is imported when it is needed
+    from realuid.export import load as load_folder  # torch is imported when it is needed
 
     return load_folder(path, device)

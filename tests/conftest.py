@@ -13,6 +13,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
+def _seeded():
+    """What a test draws from torch's own generator is the same in each run, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _plug_ins_are_forgotten():
     """gin keeps what a test's gin file imports: a later test would find two components of one name."""
     yield

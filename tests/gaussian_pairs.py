@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from realuid.couplings import Coupling, PairedCoupling
-from realuid.interpolants import Interpolant, combine
-from realuid.matching import PosteriorMean
-from realuid.targets import Target
+from realuid.conditions import Condition
+from realuid.models.matching import PosteriorMean
+from realuid.paths.couplings import Coupling, PairedCoupling
+from realuid.paths.interpolants import Interpolant, combine
+from realuid.paths.targets import Target
 
 
 class GaussianPairs(PosteriorMean):
@@ -23,11 +24,11 @@ class GaussianPairs(PosteriorMean):
         mean: Tensor,
         covariance: Tensor,
         coupling: Coupling | None = None,
-        conditioned: bool = False,
+        source_conditioned: bool = False,
     ) -> None:
         super().__init__()
         self.interpolant, self.coupling = interpolant, coupling or PairedCoupling()
-        self.conditioned = conditioned
+        self.source_conditioned = source_conditioned
         self.size = len(mean) // 2
         nothing = torch.zeros(self.size, dtype=torch.float64)
         self.mean = torch.cat([mean.double(), nothing])
@@ -40,7 +41,7 @@ class GaussianPairs(PosteriorMean):
         eye = torch.eye(self.size, dtype=torch.float64)
         matrix = torch.cat([c.view(-1, 1, 1) * eye for c in (k.a, k.b, k.g)], dim=2)  # x_t = matrix (x0, x1, z)
         seen = x_t.double()
-        if self.conditioned:
+        if self.source_conditioned:
             known = torch.cat([eye, 0 * eye, 0 * eye], dim=1).expand(len(times), -1, -1)
             matrix, seen = torch.cat([matrix, known], dim=1), torch.cat([seen, x0.double()], dim=1)
         precision = torch.linalg.pinv(matrix @ self.joint @ matrix.mT, hermitian=True)  # at the source x_t repeats x0
@@ -48,7 +49,7 @@ class GaussianPairs(PosteriorMean):
         mean = self.mean + ((self.joint @ matrix.mT)[which] @ r).squeeze(2)
         return mean[:, : self.size], mean[:, self.size : 2 * self.size], r[:, : self.size, 0]
 
-    def predict_at(self, k, x_t, labels, target: Target, x0=None):
+    def predict_at(self, k, x_t, condition, target: Target, x0=None):
         means = self.posterior(x_t, k.t, x0)
         return torch.cat([combine(row.mean, means) for row in target.rows(k)], dim=1).to(x_t.dtype)
 
@@ -99,7 +100,7 @@ def law(sampler, model, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tenso
         fresh[start : start + size] = unit
         return fresh
 
-    x1 = sampler(model, x0, torch.zeros(rows, dtype=torch.int64), noise)
+    x1 = sampler(model, x0, Condition(), noise)
     assert len(asked) == len(set(asked)), "one draw was used twice"
     assert max(asked, default=0) < drawn
     maps = (x1[1:] - x1[0]).view(1 + drawn, size, size)  # maps[i, j]: where unit vector j of source or noise i goes

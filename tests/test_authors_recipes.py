@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from realuid.config import build, load, load_part
-from realuid.foreign import edm
-from realuid.foreign.conventions import NETWORKS
-from realuid.matching import matching_model_of
+from realuid.models.matching import matching_model_of
 from realuid.networks.edm2_unet import EDM2UNet
 from realuid.networks.edm_unet import DhariwalUNet, SongUNet
-from realuid.networks.unweighted import Unweighted
+from realuid.networks.no_init_weights import no_init_weights
+from realuid.pretrained import edm
+from realuid.pretrained.conventions import NETWORKS
 
 GIN = Path(__file__).parents[1] / "gin"
 LONG, SHORT = 800_000, 100_000
@@ -28,16 +28,16 @@ RUN_SH = {  # alpha, beta, batch, rate, iterations, warm-up in updates, student'
 @pytest.mark.parametrize("name", RUN_SH)
 def test_the_numbers_of_run_sh(name):
     alpha, beta, batch, rate, iterations, warm_up, average = RUN_SH[name]
-    with Unweighted():
+    with no_init_weights():
         trainer = build(load([GIN / f"{name}.gin"]))
-    p = trainer.procedure
+    p = trainer.method
     assert (p.loss.alpha, p.loss.beta, trainer.batch, p.real_batch) == (alpha, beta, batch, batch)
     assert abs(trainer.steps - iterations / 6) < 1
-    assert p.fake_steps == 5
+    assert p.updates.fake_steps == 5
     for optimizer, updates in ((p.student_optimizer, 1), (p.fake_optimizer, 5)):
         assert (optimizer.lr, optimizer.betas, optimizer.eps) == (rate, (0.0, 0.999), 1e-8)
         assert (optimizer.weight_decay, optimizer.clip) == (0.0, 1.0)
-        assert optimizer.rate.warm_up * updates == warm_up * batch
+        assert optimizer.lr_schedule.warm_up * updates == warm_up * batch
     assert p.ema.names == ["0.999", "0.9996", "0.9999"]
     assert p.fake_init == ("teacher" if average else "random")
     assert (p.student_init == "teacher") == (average is None)
@@ -78,7 +78,7 @@ def test_descriptions_have_the_published_architectures(name):
     arguments = edm._arguments("UNet" if kind is EDM2UNet else kind.__name__, published)
     with torch.device("meta"):
         right = kind(**arguments)
-    with Unweighted():
+    with no_init_weights():
         network = matching_model_of(build(load_part(GIN / "teachers" / f"{name}.gin", root="Teacher")).model).network
     assert type(network).__name__ in NETWORKS
     assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in right.state_dict().items()}

@@ -15,22 +15,23 @@ import torch.distributed as dist
 
 import realuid
 from realuid import checkpoints
-from realuid.checkpoints import CheckpointStore, sharded
+from realuid.checkpoints import CheckpointStore
+from realuid.checkpoints.nested import split
 from realuid.data.memory import InMemory
-from realuid.errors import CheckpointError, DataError, RunError
 from realuid.evaluation.frechet import Moments
 from realuid.evaluation.reference import read_reference, write_reference
-from realuid.foreign import read
 from realuid.networks.unet import UNet
+from realuid.pretrained import read
+from realuid.utils.errors import CheckpointError, DataError, RunError
 from tests.data.handmade import numbered_set
-from tests.foreign.made_up import fill
-from tests.foreign.test_dit import state as dit_state
-from tests.foreign.test_edm import snapshot, song
-from tests.foreign.test_guided import SMALL
+from tests.pretrained.made_up import fill
+from tests.pretrained.test_dit import state as dit_state
+from tests.pretrained.test_edm import snapshot, song
+from tests.pretrained.test_guided import SMALL
 
 KNOWN = {"shape": (3, 8, 8), "head_channels": 32, "heads": 1}
 REFUSED, RIGHT, WRONG, UNCAUGHT, EXECUTED = range(10, 15)
-CASES = 48
+CASES = 24
 """Of each loader."""
 
 
@@ -42,7 +43,7 @@ class Payload:
 def state() -> dict:
     """What a run keeps, in small."""
     weights = {"a.weight": torch.randn(16, 16), "a.bias": torch.randn(16)}
-    return {"step": 7, "procedure": {"student": weights}, "meters": {"names": ["x"]}, "config": "A.b = 1\n" * 20}
+    return {"step": 7, "method": {"student": weights}, "meters": {"names": ["x"]}, "config": "A.b = 1\n" * 20}
 
 
 def write_own(folder: Path) -> None:
@@ -52,7 +53,7 @@ def write_own(folder: Path) -> None:
 def write_shards(folder: Path) -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        CheckpointStore(str(folder)).save_shards(1, *sharded.split(state()), dist.group.WORLD, True)
+        CheckpointStore(str(folder)).save_shards(1, *split(state()), dist.group.WORLD, True)
     finally:
         dist.destroy_process_group()
 
@@ -72,13 +73,13 @@ def write_safetensors(folder: Path) -> None:
 
 
 def write_diffusers(folder: Path) -> None:
-    from tests.foreign.test_diffusers import unet
+    from tests.pretrained.test_diffusers import unet
 
     unet().save_pretrained(folder)
 
 
 def write_student(folder: Path) -> None:
-    from tests.portable.test_portable import exported
+    from tests.export.test_export import exported
 
     exported(folder)
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from realuid import config as configuration
+from realuid.conditions import Condition, labelled
 from realuid.config import Config, ConfigError
 from realuid.data.dataset import Batch, Dataset
-from realuid.matching import PosteriorMean, matching_model_of
-from realuid.networks.unweighted import Unweighted
-from realuid.training.distillation import Distillation
-from realuid.training.procedure import Context
+from realuid.distillation.distillation import Distillation
+from realuid.models.matching import PosteriorMean, matching_model_of
+from realuid.networks.no_init_weights import no_init_weights
+from realuid.training.method import Context
 from realuid.training.trainer import Trainer
 from realuid.training.world import World
 
@@ -54,7 +55,9 @@ class Noise(Dataset):
 
     def batch(self, start: int, count: int) -> Batch:
         rows = torch.arange(start, start + count, device=self.images.device) % self.count
-        return Batch(self.images[rows], self.labels[rows], self.sources[rows])
+        return Batch(
+            self.images[rows], labelled(self.labels[rows]) if self.classes else Condition(), self.sources[rows]
+        )
 
     def examples(self, start: int, count: int) -> Batch:
         return self.batch(start, count)
@@ -67,10 +70,10 @@ def assembled(config: Config, folder: Path) -> Trainer:
     Raises:
         ConfigError: if it describes no distillation of a network.
     """
-    with Unweighted():
+    with no_init_weights():
         trainer = configuration.build(config)
     assert isinstance(trainer, Trainer)
-    made = trainer.procedure
+    made = trainer.method
     if not isinstance(made, Distillation) or matching_model_of(made.teacher.model) is None:
         raise ConfigError("only the distillation of a network can be measured")
     made.teacher.checkpoint = _weights(made.teacher.model, folder / "teacher.pt", seed=1)
@@ -88,7 +91,7 @@ def distillation(config: Config, device: torch.device, world: World | None = Non
         context = trainer.context(world or World(device))
         if trainer.data.classes:
             context.frequencies.copy_(trainer.data.label_counts)
-        made = trainer.procedure
+        made = trainer.method
         assert isinstance(made, Distillation)
         made.start(context)
     return made, context

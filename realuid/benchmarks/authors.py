@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from realuid.conditions import Condition
 
 DECAYS = (0.999, 0.9996, 0.9999)
 
@@ -33,10 +35,13 @@ class Sample:
     """Times `[B]`, float32, data at 1."""
     real: Tensor | None = None
     """Real images in [-1, 1]; as many as generated ones in the authors' code, the first ones' noise and times here."""
+    condition: Condition = field(default_factory=Condition)
+    """Of the generated samples; empty in the authors' code."""
+    real_condition: Condition = field(default_factory=Condition)
 
 
 class Authors:
-    """The authors' step on flow matching's linear path, without labels.
+    """The authors' step on flow matching's linear path.
 
     Args:
         generator: network G, whose sample is z + G(z, 0).
@@ -65,13 +70,15 @@ class Authors:
         self.optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.0, 0.999))
         self.averages = [{name: value.clone() for name, value in generator.state_dict().items()} for _ in DECAYS]
 
-    def step(self, real: Tensor) -> None:
-        """`fake_steps` updates of the fake network and one of the generator, on these real images."""
+    def step(self, real: Tensor, condition: Condition | None = None) -> None:
+        """`fake_steps` updates of the fake network and one of the generator, on these real images and, where there are
+        any, conditions of generated and of real samples."""
+        told = condition or Condition()
         self.fake.train()
         for _ in range(self.fake_steps):
-            self._update(self.fake_optimizer, self.fake, self.fake_loss, self._drawn(real))
+            self._update(self.fake_optimizer, self.fake, self.fake_loss, self._drawn(real, told))
         self.fake.eval()
-        self._update(self.optimizer, self.generator, self.generator_loss, self._drawn(real))
+        self._update(self.optimizer, self.generator, self.generator_loss, self._drawn(real, told))
         for average, decay in zip(self.averages, DECAYS, strict=True):
             for name, value in self.generator.state_dict().items():
                 average[name].copy_(average[name] * decay + value.detach() * (1 - decay))
@@ -87,12 +94,12 @@ class Authors:
         optimizer.step()
 
     @staticmethod
-    def _drawn(real: Tensor) -> Sample:
+    def _drawn(real: Tensor, told: Condition) -> Sample:
         x0 = torch.randn_like(real)
-        return Sample(torch.randn_like(real), x0, torch.rand(len(real)).type_as(x0), real)
+        return Sample(torch.randn_like(real), x0, torch.rand(len(real)).type_as(x0), real, told, told)
 
     def generated(self, sample: Sample) -> Tensor:
-        return sample.z + _asked(self.generator, sample.z, torch.zeros_like(sample.t))
+        return sample.z + self.generator(sample.z, torch.zeros_like(sample.t), sample.condition)
 
     def fake_loss(self, sample: Sample) -> Tensor:
         """What the fake network minimises (they maximise the negative)."""
@@ -100,7 +107,8 @@ class Authors:
         x1 = self.generated(sample).detach()
         loss = alpha * _distance(self.fake, x1, sample, beta / alpha)
         if sample.real is not None:
-            loss = loss + (1 - alpha) * _distance(self.fake, sample.real, sample, (1 - beta) / (1 - alpha))
+            seen = replace(sample, condition=sample.real_condition)
+            loss = loss + (1 - alpha) * _distance(self.fake, sample.real, seen, (1 - beta) / (1 - alpha))
         return loss
 
     def generator_loss(self, sample: Sample) -> Tensor:
@@ -126,9 +134,5 @@ def _distance(network: nn.Module, x1: Tensor, sample: Sample, ratio: float) -> T
     rows = slice(len(x1))
     x0, t = sample.x0[rows], sample.t[rows]
     s = t.view(-1, 1, 1, 1)
-    prediction = _asked(network, s * x1 + (1 - s) * x0, t)
+    prediction = network(s * x1 + (1 - s) * x0, t, sample.condition)
     return (prediction - ratio * (x1 - x0)).square().sum() / len(x1)
-
-
-def _asked(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-    return network(x, t, torch.zeros(len(x), dtype=torch.int64, device=x.device))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import resource
 import tempfile
@@ -20,30 +19,27 @@ from typing import Any
 
 import numpy as np
 import torch
-import webdataset
-from PIL import Image
 from torch.nn import functional as F
 
 from realuid import config as configuration
+from realuid.benchmarks.other_readers import pillow, plain, tar
+from realuid.benchmarks.rates import Row, measured, show
 from realuid.config.files import recipe_folder
 from realuid.data.augment import Flipped
 from realuid.data.dataset import Dataset
-from realuid.data.index import ShardIndex
 from realuid.data.memory import InMemory
 from realuid.data.pixels import to_float
 from realuid.data.prefetched import Prefetched
-from realuid.data.prepare import Preparation
-from realuid.data.reader import read_shard
+from realuid.data.preparation.conversion import convert
+from realuid.data.preparation.prepare import Preparation
+from realuid.data.shards.index import ShardIndex
+from realuid.data.shards.reader import read_shard
 from realuid.data.sources import Arrays
 from realuid.data.streaming import Streaming
-from realuid.data.writer import convert
-from realuid.networks.unweighted import Unweighted
+from realuid.networks.no_init_weights import no_init_weights
 from realuid.training.costs import costs
 from realuid.training.trainer import Trainer
 from realuid.training.world import World
-
-Row = tuple[str, float, float]
-"""What was measured, images a second a core, images a second by the clock."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="realuid-benchmark-") as folder, _cache(folder):
         if arguments.path:
-            _show(f"{arguments.path}", _streaming(arguments.path, arguments.split, arguments, Path(folder)))
+            show(f"{arguments.path}", _streaming(arguments.path, arguments.split, arguments, Path(folder)))
         else:
-            _show("32x32 uint8 in memory", _memory(made(Path(folder), 32, "png", arguments.images), arguments))
+            show("32x32 uint8 in memory", _memory(made(Path(folder), 32, "png", arguments.images), arguments))
             path = made(Path(folder), 64, "jpg", arguments.images)
-            _show("64x64 JPEG streamed", _streaming(path, "train", arguments, Path(folder)))
+            show("64x64 JPEG streamed", _streaming(path, "train", arguments, Path(folder)))
             if arguments.epochs:
                 _watch_memory(path, arguments)
         if arguments.shards:
@@ -125,13 +121,13 @@ def _memory(path: str, arguments: argparse.Namespace) -> list[Row]:
         _rate("gathered", data, arguments),
         _rate("gathered and flipped", flipped, arguments),
         _rate("gathered, flipped, in [-1, 1] (on this CPU)", flipped, arguments, floats),
-        _pillow(path, "train", arguments),
+        pillow(path, "train", arguments),
     ]
 
 
 def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Path) -> list[Row]:
     form = declared(path)
-    files, decode = _tar(path, split, arguments), _pillow(path, split, arguments)
+    files, decode = tar(path, split, arguments), pillow(path, split, arguments)
     # Seconds an image of both, one after the other.
     both = (
         "tar and decoding, the sum of the two",
@@ -141,7 +137,7 @@ def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Pat
     alone = opened(Streaming(path=path, split=split, **form))
     flipped = opened(Flipped(data=Streaming(path=path, split=split, **form)))
     ahead = opened(Prefetched(data=Flipped(data=Streaming(path=path, split=split, **form)), workers=arguments.workers))
-    rows = [files, decode, both, _plain(path, split, arguments)]
+    rows = [files, decode, both, plain(path, split, arguments)]
     rows += [
         _rate("streamed", alone, arguments),
         _rate("streamed and flipped", flipped, arguments),
@@ -153,7 +149,7 @@ def _streaming(path: str, split: str, arguments: argparse.Namespace, folder: Pat
 def declared(path: str) -> dict[str, Any]:
     """What a data set of these shards declares: its shape and classes."""
     index = ShardIndex.read(path)
-    return {"shape": (index.channels or 3, index.image_size, index.image_size), "classes": len(index.classes)}
+    return {"shape": index.form().shape, "classes": len(index.classes)}
 
 
 def opened(data: Dataset) -> Dataset:
@@ -172,7 +168,7 @@ def _rate(name: str, data: Dataset, arguments: argparse.Namespace, then: Callabl
         return arguments.batch
 
     # A worker's time counts when it has ended: until then it is read from /proc.
-    return name, *_measured(step, arguments.seconds, _children(data))
+    return name, *measured(step, arguments.seconds, _children(data))
 
 
 def _children(data: Dataset) -> Callable[[], float]:
@@ -180,8 +176,7 @@ def _children(data: Dataset) -> Callable[[], float]:
     if not isinstance(data, Prefetched) or not data.workers:
         return lambda: 0.0
     data.batch(0, 1)
-    assert data._loader is not None
-    workers = [process.pid for process in data._loader._iterator._workers]  # type: ignore[union-attr]
+    workers = data.worker_processes()
 
     def seconds() -> float:
         ticks = os.sysconf("SC_CLK_TCK")
@@ -189,95 +184,6 @@ def _children(data: Dataset) -> Callable[[], float]:
         return sum((int(field[11]) + int(field[12])) / ticks for field in fields)
 
     return seconds
-
-
-def _measured(
-    step: Callable[[], int], seconds: float, others: Callable[[], float] = lambda: 0.0
-) -> tuple[float, float]:
-    """Images a second of processor time and of the clock; `step` returns how many images it read."""
-    for _ in range(3):
-        step()
-    count, wall, cpu = 0, time.perf_counter(), time.process_time() + others()
-    while time.perf_counter() - wall < seconds:
-        count += step()
-    spent = time.process_time() + others() - cpu
-    return count / spent, count / (time.perf_counter() - wall)
-
-
-def _files(path: str, split: str) -> list[str]:
-    return [f"{path}/{shard.file}" for shard in ShardIndex.read(path).splits[split].shards]
-
-
-def _samples(path: str, split: str) -> Iterator[dict[str, Any]]:
-    """webdataset's iteration over the shards, again and again, not decoded."""
-    while True:
-        yield from webdataset.WebDataset(_files(path, split), shardshuffle=False)
-
-
-def _over(samples: Iterator[Any], use: Callable[[Any], Any], batch: int) -> Callable[[], int]:
-    def step() -> int:
-        for _ in range(batch):
-            use(next(samples))
-        return batch
-
-    return step
-
-
-def _tar(path: str, split: str, arguments: argparse.Namespace) -> Row:
-    step = _over(_samples(path, split), lambda sample: None, arguments.batch)
-    return "webdataset's tar iteration alone", *_measured(step, arguments.seconds)
-
-
-def _image(sample: dict[str, Any]) -> bytes:
-    return next(sample[kind] for kind in ("jpg", "png", "jpeg", "webp", "target.png") if kind in sample)
-
-
-def _pixels(data: bytes) -> Any:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _pillow(path: str, split: str, arguments: argparse.Namespace) -> Row:
-    samples = _samples(path, split)
-    files = [_image(next(samples)) for _ in range(min(1000, arguments.images))]
-    place = 0
-
-    def step() -> int:
-        nonlocal place
-        for _ in range(arguments.batch):
-            _pixels(files[place % len(files)])
-            place += 1
-        return arguments.batch
-
-    return "Pillow's decoding alone, of bytes in memory", *_measured(step, arguments.seconds)
-
-
-def _plain(path: str, split: str, arguments: argparse.Namespace) -> Row:
-    """What a user of webdataset writes first: shuffle buffer, decoding, batches of tensors."""
-
-    def batches() -> Iterator[Any]:
-        while True:
-            pipeline = webdataset.WebDataset(_files(path, split), shardshuffle=100).shuffle(1000).decode("torchrgb8")
-            buffer = []
-            for sample in pipeline:
-                buffer.append(_image(sample))
-                if len(buffer) == arguments.batch:
-                    yield torch.stack(buffer)  # type: ignore[arg-type]
-                    buffer = []
-
-    stream = batches()
-
-    def step() -> int:
-        return len(next(stream))
-
-    return "plain webdataset, shuffled and decoded", *_measured(step, arguments.seconds)
-
-
-def _show(title: str, rows: list[Row]) -> None:
-    print(f"\n{title}")
-    print(f"  {'':<48}{'images/s a core':>16}{'wall':>12}")
-    for name, core, wall in rows:
-        print(f"  {name:<48}{core:>16,.0f}{wall:>12,.0f}")
 
 
 def _watch_memory(path: str, arguments: argparse.Namespace) -> None:
@@ -322,7 +228,7 @@ def _show_needs(recipes: Sequence[str] | None) -> None:
     print("\nreal images a second that a step needs, at the dry run's share of the peak of one GPU")
     for file in sorted(recipe_folder().glob("*.gin")) if recipes is None else map(Path, recipes):
         try:
-            with Unweighted():
+            with no_init_weights():
                 trainer = configuration.build(configuration.load([file]))
             print(f"  {file.stem:<48}{_need(trainer):>16,.0f}")
         except Exception as error:  # a recipe that cannot be assembled here is a matter of the dry run
@@ -330,5 +236,5 @@ def _show_needs(recipes: Sequence[str] | None) -> None:
 
 
 def _need(trainer: Trainer) -> float:
-    bill = costs(trainer.procedure, trainer.context(World(torch.device("meta"))))
-    return trainer.peak_flops * trainer.mfu / bill.flops * trainer.procedure.images_read(trainer.batch)
+    bill = costs(trainer.method, trainer.context(World(torch.device("meta"))))
+    return trainer.peak_flops * trainer.mfu / bill.flops * trainer.method.images_read(trainer.batch)

@@ -1,7 +1,7 @@
 """How the time and memory of a distillation step grow with batch, resolution, width and processes, and those of reading
 with the size of the data set.
 
-One of them is changed at a time. The exponent is that of the power law through the figures, least squares in the
+One of them is changed at a time. The exponent is that of the power law through what is measured, least squares in the
 logarithms: 1 is in proportion. Time is this process's processor time on the CPU, which other work on the machine
 disturbs little, and the clock's on CUDA; memory is that of tensors beyond weights, optimisers and averages. With more
 processes each has a lane of the batch of its own, so that 0 would be perfect.
@@ -34,6 +34,7 @@ from realuid.benchmarks import data as reads
 from realuid.benchmarks.assembly import distillation
 from realuid.benchmarks.meters import Counted, spent
 from realuid.benchmarks.step import about
+from realuid.data.dataset import Batch, Dataset
 from realuid.data.memory import InMemory
 from realuid.data.streaming import Streaming
 from realuid.training.world import World, device_named
@@ -59,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     device = device_named(arguments.device)
     print(json.dumps(about(device)), flush=True)
     for axis in arguments.axes:
-        values = getattr(arguments, axis)
-        lines = [figures(arguments, axis, value, device) for value in values]
+        values = vars(arguments)[axis]
+        lines = [measured(arguments, axis, value, device) for value in values]
         for value, line in zip(values, lines, strict=True):
             print(json.dumps({axis: value} | line), flush=True)
         if len(values) > 1:
@@ -69,14 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def exponent(values: Sequence[float], figures: Sequence[float]) -> float | None:
-    """Of the power law through the figures; None where one of them is zero."""
-    if min(figures) <= 0:
+def exponent(values: Sequence[float], found: Sequence[float]) -> float | None:
+    """Of the power law through what is measured; None where one of them is zero."""
+    if min(found) <= 0:
         return None
-    return round(float(np.polyfit(np.log(values), np.log(figures), 1)[0]), 3)
+    return round(float(np.polyfit(np.log(values), np.log(found), 1)[0]), 3)
 
 
-def figures(arguments: argparse.Namespace, axis: str, value: int, device: torch.device) -> dict[str, float]:
+def measured(arguments: argparse.Namespace, axis: str, value: int, device: torch.device) -> dict[str, float]:
     """One row."""
     if axis == "images":
         return reading(value, arguments.rounds)
@@ -108,10 +109,18 @@ def reading(images: int, rounds: int) -> dict[str, float]:
         for name, kind in (("in_memory", InMemory), ("streamed", Streaming)):
             data = kind(path=path, **reads.declared(path))
             row[f"{name}_open_ms"] = 1000 * spent(partial(reads.opened, data), CPU).cpu
-            row[f"{name}_mib"] = sum(t.nbytes for t in vars(data).values() if isinstance(t, torch.Tensor)) / 2**20
+            row[f"{name}_mib"] = held_bytes(data) / 2**20
             batches = [spent(partial(data.batch, 256 * n, 256), CPU).cpu for n in range(rounds)]
             row[f"{name}_batch_ms"] = 1000 * median(batches)
     return {name: round(value, 2) for name, value in row.items()}
+
+
+def held_bytes(data: Dataset) -> int:
+    """Bytes of the tensors that a data set holds, whole or in a batch."""
+    parts: list[Any] = []
+    for value in vars(data).values():
+        parts += [value.images, value.sources, *value.condition.values()] if isinstance(value, Batch) else [value]
+    return sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
 
 
 def _process(

@@ -26,13 +26,13 @@ import torch
 from realuid import config as configuration
 from realuid.benchmarks.assembly import assembled, network_of
 from realuid.benchmarks.step import about
-from realuid.errors import RunError
-from realuid.training.distillation import Distillation
-from realuid.training.folder import RunFolder
+from realuid.distillation.distillation import Distillation
 from realuid.training.loop import Loop
+from realuid.training.run_folder import RunFolder
 from realuid.training.signals import StopSignal
 from realuid.training.trainer import Trainer
 from realuid.training.world import World
+from realuid.utils.errors import RunError
 
 WARM_UP = 3
 """Steps that are not counted."""
@@ -94,19 +94,19 @@ def loop_shares(files: list[str], bindings: list[str], steps: int, folder: Path)
     config = configuration.load(files, [*bindings, *length])
     trainer = assembled(config, folder)
     arithmetic, data, marks = Stopwatch(), Stopwatch(), []
-    loop = Loop(trainer, World(CPU))
+    place = RunFolder(folder / "run")
+    place.begin(config.text)
+    loop = Loop(trainer, World(CPU), place, config.text)
     with ExitStack() as stack, StopSignal() as stop:
         _watch(trainer, arithmetic, data, stack)
-        step = trainer.procedure.step
+        step = trainer.method.step
 
         def marked(index: int) -> Any:
             marks.append((time.perf_counter(), time.process_time(), arithmetic.wall, arithmetic.cpu, data.wall))
             return step(index)
 
-        stack.enter_context(patch.object(trainer.procedure, "step", marked))
-        place = RunFolder(folder / "run")
-        place.begin(config.text)
-        loop.run(place, config.text, stop)
+        stack.enter_context(patch.object(trainer.method, "step", marked))
+        loop.run(stop)
     wall, cpu, arithmetic_wall, arithmetic_cpu, data_wall = (
         last - first for first, last in zip(marks[WARM_UP], marks[WARM_UP + steps], strict=True)
     )
@@ -121,7 +121,7 @@ def loop_shares(files: list[str], bindings: list[str], steps: int, folder: Path)
 
 def _watch(trainer: Trainer, arithmetic: Stopwatch, data: Stopwatch, stack: ExitStack) -> None:
     """Has the stopwatches run wherever a step computes or reads."""
-    made = trainer.procedure
+    made = trainer.method
     assert isinstance(made, Distillation)
     parts: list[tuple[Any, str]] = [(torch.Tensor, "backward"), (made.ema, "update")]
     parts += [(made.loss, "fake_loss"), (made.loss, "generator_loss")]

@@ -1,4 +1,4 @@
-"""Images a second of a student and of its teacher, at the batch that is worth it: doubled until memory is out, or
+"""Images a second of a student and of its teacher, at the largest batch that pays: doubled until memory is out, or
 doubling it once more gains less than a twentieth.
 
 Prints a line of JSON for the device and one for each role.
@@ -19,6 +19,7 @@ from realuid import config as configuration
 from realuid.benchmarks.assembly import distillation
 from realuid.benchmarks.meters import spent
 from realuid.benchmarks.step import about
+from realuid.training.method import empty_condition
 from realuid.training.world import device_named
 
 WORTH = 1.05
@@ -44,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         def once(batch: int, generate: Callable = generate) -> None:
             x0 = torch.randn(batch, *context.shape, device=device)
-            labels = torch.zeros(batch, dtype=torch.int64, device=device)
+            condition = empty_condition(context.data.conditions, batch, device)
             with torch.no_grad():
-                generate(x0, labels, lambda k: torch.randn_like(x0))
+                generate(x0, condition, lambda k: torch.randn_like(x0))
 
         batch, speed = fitting(once, device, arguments.most, arguments.rounds)
         line: dict[str, Any] = {"role": role, "sampler": made.sampling(role)["sampler"], "batch": batch}
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def fitting(work: Callable[[int], None], device: torch.device, most: int, rounds: int) -> tuple[int, float]:
-    """The batch that is worth it, and its images a second.
+    """The largest batch that pays, and its images a second.
 
     Raises:
         torch.OutOfMemoryError: if not even one image fits.

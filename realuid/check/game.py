@@ -9,23 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from realuid.check.gaussian import NO_LABELS, GaussianPairs, Moments
+from realuid.check.gaussian import UNCONDITIONAL, GaussianPairs, Moments
 from realuid.check.table import Note, Row, failed
 from realuid.losses import DistillationLoss, GeneralRealUID, RealUID, Terms
+from realuid.paths.interpolants import Coefficients
 
 NODES = 40
 GRID = 4001
 NOT_QUADRATIC = "loss: not quadratic in the fake"
 
+Points = tuple[Tensor, Coefficients]
+"""x_t `[B, 1]`, and the path's coefficients at its times."""
+
 
 @dataclass(frozen=True)
 class Optimum:
-    """The optimal fake at some points, with what it was found from; all `[B, height]`."""
+    """The optimal fake at some points, with what it was found from; all `[B, out_multiplier]`."""
 
     fake: Tensor
     curvature: Tensor
@@ -34,18 +39,27 @@ class Optimum:
     """First derivative there, zero at a minimum of a quadratic."""
 
 
-def optimal_fake(loss: DistillationLoss, teacher: Tensor, generated: Tensor, share: Tensor) -> Optimum:
+def optimal_fake(
+    loss: DistillationLoss,
+    at: Points,
+    teacher: Tensor,
+    generated: Tensor,
+    share: Tensor,
+    real: Tensor | None = None,
+) -> Optimum:
     """The fake network's optimum.
 
     Args:
         loss: whose fake loss is minimised.
-        teacher: f* `[B, height]`, the real samples' posterior mean.
+        at: the points and their times.
+        teacher: f* `[B, out_multiplier]`.
         generated: the generated samples' posterior mean f^theta.
         share: q / (p + q) `[B]`.
+        real: the real samples' posterior mean; f* if None.
     """
 
     def objective(f: Tensor) -> Tensor:
-        return fake_objective(loss, f, teacher, generated, share, 1 - share) * len(f)
+        return fake_objective(loss, at, f, teacher, generated, share, 1 - share, real) * len(f)
 
     with torch.enable_grad():
         zero = torch.zeros_like(teacher).requires_grad_()
@@ -58,11 +72,21 @@ def optimal_fake(loss: DistillationLoss, teacher: Tensor, generated: Tensor, sha
 
 
 def fake_objective(
-    loss: DistillationLoss, fake: Tensor, teacher: Tensor, generated: Tensor, gen: Tensor, real: Tensor
+    loss: DistillationLoss,
+    at: Points,
+    fake: Tensor,
+    teacher: Tensor,
+    generated: Tensor,
+    q: Tensor,
+    p: Tensor,
+    real: Tensor | None = None,
 ) -> Tensor:
-    """The loss's fake loss, mean over points, with posterior means for sampled targets (in which it is linear)."""
-    of_real = Terms(fake=fake, target=teacher, weight=real, teacher=teacher) if loss.uses_real_data else None
-    return loss.fake_loss(Terms(fake=fake, target=generated, weight=gen, teacher=teacher), of_real)
+    """The loss's fake loss, mean over points of densities q and p, with the posterior means of generated and real
+    samples (f* if None) for sampled targets, in which it is linear."""
+    x_t, k = at
+    c = teacher if real is None else real
+    of_real = Terms(fake=fake, target=c, weight=p, teacher=teacher, x_t=x_t, k=k) if loss.uses_real_data else None
+    return loss.fake_loss(Terms(fake=fake, target=generated, weight=q, teacher=teacher, x_t=x_t, k=k), of_real)
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,7 @@ class Generated:
             interpolant=data.interpolant,
             coupling=data.coupling,
             moments=self.moments(data.moments, data),
-            conditioned=data.conditioned,
+            source_conditioned=data.source_conditioned,
         )
 
 
@@ -104,12 +128,14 @@ def value(loss: DistillationLoss, data: GaussianPairs, made: GaussianPairs, t: f
     x = torch.linspace(low, high, GRID, dtype=torch.float64)[:, None]
     times, beside = time.expand(GRID), source.expand(GRID, 1)
     p, q = (law.log_density(x, times, beside).exp() for law in (data, made))
-    f_star, f_made = (law.predict(x, times, NO_LABELS, loss.target, beside) for law in (data, made))
+    f_star, f_made = (law.predict(x, times, UNCONDITIONAL, loss.target, beside) for law in (data, made))
     share = torch.sigmoid(made.log_density(x, times, beside) - data.log_density(x, times, beside))
-    best = optimal_fake(loss, f_star, f_made, share)
+    at = x, data.interpolant.at(times)
+    best = optimal_fake(loss, at, f_star, f_made, share)
     width = (high - low) / (GRID - 1) * GRID  # the loss takes means over points
     found = width * (
-        fake_objective(loss, f_star, f_star, f_made, q, p) - fake_objective(loss, best.fake, f_star, f_made, q, p)
+        fake_objective(loss, at, f_star, f_star, f_made, q, p)
+        - fake_objective(loss, at, best.fake, f_star, f_made, q, p)
     )
     relative = p + q > 1e-12 * float((p + q).max())
     return Quadrature(
@@ -129,9 +155,14 @@ class Quadrature:
     slope: float
 
 
+def _has_closed_form(loss: DistillationLoss) -> TypeGuard[RealUID | GeneralRealUID]:
+    """Not so of a subclass, which may weigh or add what it likes."""
+    return type(loss) in (RealUID, GeneralRealUID)
+
+
 def _closed_form(loss: DistillationLoss, p: Tensor, q: Tensor, f_star: Tensor, f_made: Tensor) -> float:
     """Sum of eq. 18 (lemmas 2 and 4) over points, for RealUID and its general form."""
-    if not isinstance(loss, (RealUID, GeneralRealUID)):
+    if not _has_closed_form(loss):
         return float("nan")
     alpha, beta = loss.alpha, loss.beta
     gamma = loss.gamma if isinstance(loss, GeneralRealUID) else alpha
@@ -155,7 +186,7 @@ def loss_rows(loss: DistillationLoss, data: GaussianPairs, times: Tensor) -> lis
     if data.moments.variance1 <= data.moments.covariance**2 / data.moments.variance0 + 1e-12:  # no rest
         trial = Generated(at_data.shift + 0.25 * scale, at_data.slope, 0.9 * at_data.spread)
     m = data.moments
-    points = [m.mean0 + e * m.variance0**0.5 for e in (-1.0, 0.5)] if data.conditioned else [m.mean0]
+    points = [m.mean0 + e * m.variance0**0.5 for e in (-1.0, 0.5)] if data.source_conditioned else [m.mean0]
     made = trial.law(data)
     found = [value(loss, data, made, t, x0) for t, x0 in product(times.tolist(), points)]
     same = [value(loss, data, data, t, x0) for t, x0 in product(times.tolist(), points)]
@@ -171,7 +202,7 @@ def loss_rows(loss: DistillationLoss, data: GaussianPairs, times: Tensor) -> lis
     unit = max(q.value for q in found)
     rows.append(Row("loss: value with the data's own law", max(abs(q.value) for q in same) / unit, 1e-6, "fixed point"))
     rows.append(Row("loss: least value with another law", min(q.value for q in found), 0.0, "", "at least"))
-    if isinstance(loss, (RealUID, GeneralRealUID)):
+    if _has_closed_form(loss):
         off = max(abs(q.value - q.closed) / max(abs(q.closed), 1e-3 * unit) for q in found)
         rows.append(Row("loss: value against eq. 18, by quadrature", off, 1e-4, f"at {len(found)} points"))
         rows += _gradient_rows(loss, data, trial, times[len(times) // 2 :][:1])
@@ -180,7 +211,7 @@ def loss_rows(loss: DistillationLoss, data: GaussianPairs, times: Tensor) -> lis
 
 def _gradient_rows(loss: DistillationLoss, data: GaussianPairs, trial: Generated, times: Tensor) -> list[Row]:
     """The generator's gradient is the derivative of the inner maximum (envelope theorem)."""
-    if data.conditioned or not (data.coupling.independent or data.coupling.keeps_source):
+    if data.source_conditioned or not (data.coupling.independent or data.coupling.keeps_source):
         return []
     t = float(times[0])
     h = 1e-4
@@ -190,8 +221,7 @@ def _gradient_rows(loss: DistillationLoss, data: GaussianPairs, trial: Generated
 
     rows = []
     for name in ("shift", "spread"):
-        part = getattr(trial, name)
-        up, down = (Generated(**{**vars(trial), name: part + sign * h}) for sign in (1, -1))
+        up, down = (Generated(**{**vars(trial), name: vars(trial)[name] + sign * h}) for sign in (1, -1))
         wanted = (maximum(up) - maximum(down)) / (2 * h)
         found = generator_gradient(loss, data, trial, t, name)
         error = abs(found - wanted) / max(abs(wanted), 1e-3)
@@ -222,18 +252,21 @@ def points(
     z: Tensor,
     times: Tensor,
     weight: Tensor,
+    teacher: GaussianPairs | None = None,
 ) -> Terms:
-    """What the loss's generator step sees of generated pairs, f* and the optimal fake in closed form."""
+    """What the loss's generator step sees of generated pairs, f* (the data's own if None) and the optimal fake in
+    closed form."""
     k = data.interpolant.at(times)
-    x_t = data.interpolant.draw(k, x0, x1, z)
+    x_t = data.interpolant.interpolate(k, x0, x1, z)
 
     def answer(law: GaussianPairs) -> Tensor:
-        return law.predict(x_t, times, NO_LABELS, loss.target, x0)
+        return law.predict(x_t, times, UNCONDITIONAL, loss.target, x0)
 
     with torch.set_grad_enabled(loss.differentiates_networks):
-        f_star, f_made = answer(data), answer(made)
+        f_data, f_made = answer(data), answer(made)
+        f_star = f_data if teacher is None else answer(teacher)
         share = torch.sigmoid(made.log_density(x_t, times, x0) - data.log_density(x_t, times, x0))
-        fake = optimal_fake(loss, f_star, f_made, share).fake
+        fake = optimal_fake(loss, (x_t, k), f_star, f_made, share, f_data).fake
     if not loss.differentiates_networks:
         fake, f_star = fake.detach(), f_star.detach()
-    return Terms(fake=fake, target=loss.target.sample(k, x0, x1, z), weight=weight, teacher=f_star)
+    return Terms(fake=fake, target=loss.target.sample(k, x0, x1, z), weight=weight, x_t=x_t, k=k, teacher=f_star)

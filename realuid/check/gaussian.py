@@ -13,15 +13,16 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from realuid.couplings import Coupling
-from realuid.interpolants import Coefficients, Interpolant, combine
-from realuid.matching import MatchingModel, PosteriorMean, matching_model_of
-from realuid.preconditioning import PathStatistics
-from realuid.targets import Target
+from realuid.conditions import Condition
+from realuid.models.matching import DerivedModel, MatchingModel, PosteriorMean, matching_model_of
+from realuid.networks.base import Network
+from realuid.paths.couplings import Coupling
+from realuid.paths.interpolants import Coefficients, Interpolant, combine
+from realuid.paths.targets import Target, cat_rows
 
-NO_LABELS = torch.zeros(0, dtype=torch.int64)
+UNCONDITIONAL = Condition()
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Moments:
 def data_moments(model: MatchingModel) -> Moments:
     """The stand-in for the data: its standard deviations are those that the preconditioning reckons with, if any."""
     coupling = model.coupling
-    statistics = getattr(model.preconditioning, "statistics", None)
+    statistics = model.preconditioning.statistics
     s0, s1, correlation = 0.6, 0.5, 0.6
-    if isinstance(statistics, PathStatistics):
+    if statistics is not None:
         s0, s1 = statistics.sigma_source, statistics.sigma_data
         correlation = statistics.r
     if coupling.gaussian_source:
@@ -64,27 +65,27 @@ def data_moments(model: MatchingModel) -> Moments:
 def claimed_moments(model: MatchingModel, moments: Moments) -> Moments:
     """The moments for which a preconditioning claims unit variance. The covariance of minibatch OT's pairs depends on
     groups and pixels, of which its Gaussian limit knows nothing: the stated one counts."""
-    statistics = getattr(model.preconditioning, "statistics", None)
-    if model.coupling.independent or model.coupling.keeps_source or not isinstance(statistics, PathStatistics):
+    statistics = model.preconditioning.statistics
+    if model.coupling.independent or model.coupling.keeps_source or statistics is None:
         return moments
     return replace(moments, covariance=statistics.r * math.sqrt(moments.variance0 * moments.variance1))
 
 
 class GaussianPairs(PosteriorMean):
-    """E[f_t | x_t] (or, if `conditioned`, E[f_t | x_t, x0]) for Gaussian pairs.
+    """E[f_t | x_t] (or, if `source_conditioned`, E[f_t | x_t, x0]) for Gaussian pairs.
 
     Args:
         interpolant: the path.
         coupling: how they were paired; only handed on.
         moments: of the pairs.
-        conditioned: whether x0 is known.
+        source_conditioned: whether x0 is known.
     """
 
     def __init__(
-        self, *, interpolant: Interpolant, coupling: Coupling, moments: Moments, conditioned: bool = False
+        self, *, interpolant: Interpolant, coupling: Coupling, moments: Moments, source_conditioned: bool = False
     ) -> None:
         super().__init__()
-        self.interpolant, self.coupling, self.conditioned = interpolant, coupling, conditioned
+        self.interpolant, self.coupling, self.source_conditioned = interpolant, coupling, source_conditioned
         self.moments = moments
 
     def _law(self, k: Coefficients, x0: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -92,7 +93,7 @@ class GaussianPairs(PosteriorMean):
         known."""
         m = self.moments
         a, b, g_squared = k.a[:, None], k.b[:, None], k.g_squared[:, None]
-        if not self.conditioned:
+        if not self.source_conditioned:
             mean = a * m.mean0 + b * m.mean1
             variance = a**2 * m.variance0 + b**2 * m.variance1 + 2 * a * b * m.covariance + g_squared
             with0 = a * m.variance0 + b * m.covariance
@@ -105,15 +106,15 @@ class GaussianPairs(PosteriorMean):
         return mean, b**2 * rest + g_squared + 0 * mean, 0 * mean, b * rest + 0 * mean, mean1
 
     def predict_at(
-        self, k: Coefficients, x_t: Tensor, labels: Tensor, target: Target, x0: Tensor | None = None
+        self, k: Coefficients, x_t: Tensor, condition: Condition, target: Target, x0: Tensor | None = None
     ) -> Tensor:
         mean, variance, with0, with1, mean1 = self._law(k, x0)
         # Given x0, nothing is open at the source end: x_t is x0.
         r = torch.where(variance > 0, (x_t.double() - mean) / variance.clamp_min(1e-300), 0.0)
-        e0 = x0.double() if self.conditioned and x0 is not None else self.moments.mean0 + with0 * r
+        e0 = x0.double() if self.source_conditioned and x0 is not None else self.moments.mean0 + with0 * r
         e1 = mean1 + with1 * r
         parts = [combine(row.mean, (e0.expand_as(r), e1.expand_as(r), r)) for row in target.rows(k)]
-        return torch.cat(parts, dim=1).to(x_t.dtype)
+        return cat_rows(parts).to(x_t.dtype)
 
     def log_density(self, x_t: Tensor, t: Tensor, x0: Tensor | None = None) -> Tensor:
         """log p_t(x_t), or log p_t(x_t | x0), `[B]` for x_t `[B, 1]`."""
@@ -129,6 +130,13 @@ class GaussianPairs(PosteriorMean):
         """Every target is known."""
 
 
+class _Unasked(Network):
+    """In the place of a network whose answers are known in closed form."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        raise AssertionError("an exact model asks no network")
+
+
 class ExactModel(MatchingModel):
     """A matching model whose native prediction is exact: path, target, conversions and refusals are those of `like`."""
 
@@ -136,19 +144,32 @@ class ExactModel(MatchingModel):
 
     def __init__(self, like: MatchingModel, moments: Moments) -> None:
         super().__init__(
-            network=nn.Identity(),
+            network=_Unasked(),
             interpolant=like.interpolant,
             coupling=like.coupling,
             target=like.target,
             preconditioning=like.preconditioning,
-            conditioned=like.conditioned,
+            source_conditioned=like.source_conditioned,
         )
         self.law = GaussianPairs(
-            interpolant=like.interpolant, coupling=like.coupling, moments=moments, conditioned=like.conditioned
+            interpolant=like.interpolant,
+            coupling=like.coupling,
+            moments=moments,
+            source_conditioned=like.source_conditioned,
         )
 
-    def _native(self, k: Coefficients, x_t: Tensor, labels: Tensor, x0: Tensor | None, noise: Tensor | None) -> Tensor:
-        return self.law.predict_at(k, x_t, labels, self.target, x0)
+    @property
+    def has_null(self) -> bool:
+        return True
+
+    def null(self, condition: Condition) -> Condition:
+        """The same: these answers depend on no condition."""
+        return condition
+
+    def _native(
+        self, k: Coefficients, x_t: Tensor, condition: Condition, x0: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
+        return self.law.predict_at(k, x_t, condition, self.target, x0)
 
 
 def exact(model: PosteriorMean, moments: Moments) -> PosteriorMean:
@@ -158,8 +179,9 @@ def exact(model: PosteriorMean, moments: Moments) -> PosteriorMean:
     inner = matching_model_of(model)
     if inner is None:  # a closed form of its own
         return GaussianPairs(interpolant=model.interpolant, coupling=model.coupling, moments=moments)
-    outer: nn.Module = model
-    while isinstance(outer.model, nn.Module) and outer.model is not inner:
+    outer = model
+    while isinstance(outer, DerivedModel):
+        if outer.model is inner:
+            outer.model = ExactModel(inner, moments)
         outer = outer.model
-    outer.model = ExactModel(inner, moments)
     return model

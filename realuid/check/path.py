@@ -7,11 +7,11 @@ from torch import Tensor
 
 from realuid.check.gaussian import Moments
 from realuid.check.table import Row, failure
-from realuid.couplings import Coupling
-from realuid.interpolants import Interpolant
-from realuid.targets import Target
-from realuid.time_samplers import SMALLEST, TimeSampler
-from realuid.weights import Weight
+from realuid.paths.couplings import Coupling
+from realuid.paths.interpolants import Interpolant
+from realuid.paths.targets import Target
+from realuid.paths.time_samplers import SMALLEST, TimeSampler
+from realuid.paths.weights import Weight
 
 SOURCE_LEFT = 0.05
 """Most data in the source end, and most source and noise in the data end, relative to what prevails there."""
@@ -35,7 +35,7 @@ def path_rows(path: Interpolant, coupling: Coupling, moments: Moments) -> list[R
     source, data = (path.at(torch.tensor([t], dtype=torch.float64)) for t in (path.t_source, path.t_data))
     s0, s1 = moments.variance0**0.5, moments.variance1**0.5
     if coupling.gaussian_source:
-        at_source = float(source.b.abs() * s1 / (source.a**2 + source.g_squared).sqrt())
+        at_source = float(source.b.abs() * s1 / source.noise_std)
         note = f"data over noise at t_source = {path.t_source:g}"
     else:
         at_source = float(torch.stack([source.b.abs() * s1, (source.a - 1).abs() * s0, source.g]).max())

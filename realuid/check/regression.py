@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from realuid.check.gaussian import NO_LABELS, ExactModel, GaussianPairs, Moments
+from realuid.check.gaussian import UNCONDITIONAL, ExactModel, GaussianPairs, Moments
 from realuid.check.table import Note, Row, failure
-from realuid.conversions import UndeterminedError
-from realuid.matching import MatchingModel, PosteriorMean
-from realuid.targets import Data, Latent, Noise, Score, Target, Velocity
+from realuid.models.matching import MatchingModel, PosteriorMean
+from realuid.paths.conversions import UndeterminedError
+from realuid.paths.targets import Data, Noise, PathNoise, Score, Target, Velocity
 
 DRAWS = 200_000
 
@@ -40,14 +40,14 @@ def optimum_row(law: GaussianPairs, target: Target, times: Tensor, who: str) -> 
         # Coefficients on independent standard normals behind x0, the rest of x1, and z.
         f = torch.stack([(c0 + c1 * slope) * m.variance0**0.5, c1 * max(rest, 0.0) ** 0.5, cz])
         x = torch.stack([(k.a + k.b * slope) * m.variance0**0.5, k.b * max(rest, 0.0) ** 0.5, k.g])
-        if law.conditioned:
+        if law.source_conditioned:
             f, x = f[1:], x[1:]
         gain = (f * x).sum(0) / (x * x).sum(0)
         x0 = torch.full((len(times), 1), m.mean0, dtype=torch.float64)
         mean_x = (k.a * m.mean0 + k.b * m.mean1)[:, None]
         mean_f = c0 * m.mean0 + c1 * m.mean1
         for offset in (-1.5, 0.0, 2.0):
-            found = law.predict(mean_x + offset, times, NO_LABELS, target, x0)[:, index]
+            found = law.predict(mean_x + offset, times, UNCONDITIONAL, target, x0)[:, index]
             wanted = mean_f + gain * offset
             worst = max(worst, float(((found - wanted).abs() / (one + wanted.abs())).max()))
     return Row(f"{who}: regression optimum", worst, 1e-6, f"E[{target}] against least squares")
@@ -57,7 +57,7 @@ def conversion_row(
     model: PosteriorMean, law: GaussianPairs, target: Target, times: Tensor, who: str, bound: float = 1e-4
 ) -> Row:
     """The model's answer for `target`, from an exact native prediction, against the closed form."""
-    what = f"{who}: {_short(target)} from the prediction"
+    what = f"{who}: {target.name} from the prediction"
     try:
         model.check(target, times)
     except ValueError as error:
@@ -66,21 +66,16 @@ def conversion_row(
     x0, x1 = pairs(law.moments, len(times) * 64, generator)
     t = times.repeat_interleave(64)
     k = law.interpolant.at(t)
-    x_t = law.interpolant.draw(k, x0, x1, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
-    found, wanted = model.predict(x_t, t, NO_LABELS, target, x0), law.predict(x_t, t, NO_LABELS, target, x0)
+    x_t = law.interpolant.interpolate(k, x0, x1, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
+    found, wanted = model.predict(x_t, t, UNCONDITIONAL, target, x0), law.predict(x_t, t, UNCONDITIONAL, target, x0)
     off = ((found - wanted).abs() / (1 + wanted.abs())).max()
     return Row(what, float(off), bound, f"at {float(times.min()):.4g} to {float(times.max()):.4g}")
-
-
-def _short(target: Target) -> str:
-    parts = getattr(target, "targets", None)
-    return "+".join(_short(part) for part in parts) if parts else type(target).__name__
 
 
 def determined(model: ExactModel, law: GaussianPairs, times: Tensor) -> tuple[list[Row], list[str]]:
     """Every standard target that the prediction claims to determine at these times; and those that it does not."""
     rows, refused = [], []
-    for target in (Velocity(), Data(), Noise(), Score(), Latent()):
+    for target in (Velocity(), Data(), Noise(), Score(), PathNoise()):
         try:
             model.check(target, times)
         except UndeterminedError:
@@ -107,8 +102,8 @@ def preconditioning_rows(model: MatchingModel, moments: Moments, times: Tensor) 
         x0, x1 = pairs(_centred(moments), DRAWS, generator)
         z = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
         x_t = k.a * x0 + k.b * x1 + k.g * z
-        stds = [float((scalings.into * x_t).std())]
-        for row, skip, out in zip(model.target.rows(k), scalings.skip, scalings.out, strict=True):
+        stds = [float((scalings.c_in * x_t).std())]
+        for row, skip, out in zip(model.target.rows(k), scalings.c_skip, scalings.c_out, strict=True):
             c0, c1, cz = row.sampled
             stds.append(float(((c0 * x0 + c1 * x1 + cz * z - skip * x_t) / out).std()))
         spread += stds

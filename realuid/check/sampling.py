@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from realuid.check.gaussian import NO_LABELS, Moments
+from realuid.check.gaussian import UNCONDITIONAL, Moments
 from realuid.check.regression import sources
 from realuid.check.table import Row, failure
-from realuid.matching import PosteriorMean
+from realuid.models.matching import PosteriorMean
 from realuid.samplers import Sampler
 
 COUNT = 10_000
@@ -29,7 +29,7 @@ def sampler_rows(sampler: Sampler, model: PosteriorMean, moments: Moments) -> li
         return torch.randn(x0.shape, generator=torch.Generator().manual_seed(100 + k), dtype=torch.float64)
 
     try:
-        x1 = sampler(model, x0, NO_LABELS, noise)
+        x1 = sampler(model, x0, UNCONDITIONAL, noise)
     except ValueError as error:
         return [failure("sampler: usable", str(error))]
     finally:
@@ -40,7 +40,7 @@ def sampler_rows(sampler: Sampler, model: PosteriorMean, moments: Moments) -> li
         Row("sampler: error of the data's mean, in std", abs(float(x1.mean()) - moments.mean1) / s1, BOUND, note),
         Row("sampler: relative error of the data's std", abs(float(x1.std()) / s1 - 1), BOUND),
     ]
-    if model.conditioned:
+    if model.source_conditioned:
         s0 = moments.variance0**0.5
         found = float(((x0 - x0.mean()) * (x1 - x1.mean())).mean())
         off = abs(found - moments.covariance) / (s0 * s1)

@@ -10,24 +10,24 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was verified: a figure, and the bound that it has to keep."""
+    """One thing that was verified: a value, and the bound that it has to keep."""
 
     what: str
-    figure: float
+    value: float
     bound: float
     note: str = ""
     sense: Literal["at most", "at least"] = "at most"
 
     @property
     def good(self) -> bool:
-        if not math.isfinite(self.figure):
+        if not math.isfinite(self.value):
             return False
-        return self.figure <= self.bound if self.sense == "at most" else self.figure >= self.bound
+        return self.value <= self.bound if self.sense == "at most" else self.value >= self.bound
 
     def __str__(self) -> str:
         relation = "<=" if self.sense == "at most" else ">="
         verdict = "ok  " if self.good else "FAIL"
-        return f"{verdict}  {self.what:<44} {self.figure:>10.3g} {relation} {self.bound:<8.3g} {self.note}".rstrip()
+        return f"{verdict}  {self.what:<44} {self.value:>10.3g} {relation} {self.bound:<8.3g} {self.note}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,22 @@ class Note:
         return f"note  {self.what:<44} {self.note}"
 
 
+@dataclass(frozen=True)
+class Caution:
+    """Something that holds for exact models and is likely to break with networks, with the binding to change."""
+
+    what: str
+    note: str
+
+    def __str__(self) -> str:
+        return f"warn  {self.what:<44} {self.note}"
+
+
 def failure(what: str, reason: str) -> Row:
     """Something that could not even be tried."""
     return Row(what, math.inf, 0.0, reason)
 
 
-def failed(rows: Sequence[Row | Note]) -> list[Row]:
+def failed(rows: Sequence[Row | Note | Caution]) -> list[Row]:
     """The rows that do not hold."""
     return [row for row in rows if isinstance(row, Row) and not row.good]

@@ -8,38 +8,46 @@ import torch
 from torch import Tensor, nn
 
 from realuid.check.game import points
-from realuid.check.gaussian import NO_LABELS, GaussianPairs, Moments
+from realuid.check.gaussian import UNCONDITIONAL, GaussianPairs, Moments
 from realuid.check.regression import sources
 from realuid.check.table import Row, failure
+from realuid.conditions import Condition
+from realuid.distillation.students import Student
 from realuid.losses import DistillationLoss
-from realuid.matching import MatchingModel
-from realuid.students import Student
-from realuid.time_samplers import TimeSampler
-from realuid.weights import Weight
+from realuid.models.matching import MatchingModel
+from realuid.networks.base import Network
+from realuid.paths.time_samplers import TimeSampler
+from realuid.paths.weights import Weight
 
 STEPS, BATCH, RATE = 300, 512, 0.05
 BOUND = 0.08
 """In standard deviations of the data."""
 
 
-class Affine(nn.Module):
-    """`network(x [B, n], time [B], labels) -> [B, height]`: an affine map for each of a few times, started at zero.
+class Affine(Network):
+    """`network(x [B, n], time [B], condition) -> [B, out_multiplier]`: an affine map for each time that it is asked at.
+
+    It starts at zero.
 
     Args:
-        inputs: n.
-        height: outputs.
-        times: how many times it is asked at; the largest differences between them tell them apart.
+        in_multiplier: n.
+        out_multiplier: outputs.
     """
 
-    def __init__(self, inputs: int, height: int) -> None:
+    in_multiplier: int
+    out_multiplier: int
+
+    def __init__(self, in_multiplier: int, out_multiplier: int) -> None:
         super().__init__()
-        self.inputs, self.height = inputs, height
+        self.in_multiplier, self.out_multiplier = in_multiplier, out_multiplier
         self.maps = nn.ParameterDict()
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         name = f"{float(time[0]):.6e}".replace(".", "_")
         if name not in self.maps:
-            self.maps[name] = nn.Parameter(torch.zeros(self.height, self.inputs + 1, dtype=torch.float64))
+            self.maps[name] = nn.Parameter(
+                torch.zeros(self.out_multiplier, self.in_multiplier + 1, dtype=torch.float64)
+            )
         weight = self.maps[name]
         return x @ weight[:, :-1].T + weight[:, -1]
 
@@ -47,14 +55,14 @@ class Affine(nn.Module):
 def linear(student: Student) -> Student:
     """The student with an affine network on scalars in place of its own."""
     model = student.model
-    inputs = 1 + model.conditioned + student.noise
+    in_multiplier = 1 + model.source_conditioned + student.noise
     student.model = MatchingModel(
-        network=Affine(inputs, model.target.height),
+        network=Affine(in_multiplier, model.target.out_multiplier),
         interpolant=model.interpolant,
         coupling=model.coupling,
         target=model.target,
         preconditioning=model.preconditioning,
-        conditioned=model.conditioned,
+        source_conditioned=model.source_conditioned,
     )
     return student
 
@@ -82,13 +90,13 @@ def coefficients(student: Student) -> tuple[float, float, float]:
     with torch.no_grad():
         zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
         still = _Draws(1, None)
-        shift = student(zero, NO_LABELS, still)
-        slope = student(one, NO_LABELS, still) - shift
+        shift = student(zero, UNCONDITIONAL, still)
+        slope = student(one, UNCONDITIONAL, still) - shift
         power = torch.zeros_like(shift)
         for k in list(still.drawn):
             pushed = _Draws(1, None)
             pushed.drawn[k] = one
-            power += (student(zero, NO_LABELS, pushed) - shift).square()
+            power += (student(zero, UNCONDITIONAL, pushed) - shift).square()
     return float(shift), float(slope), float(power.sqrt())
 
 
@@ -100,10 +108,24 @@ def made_moments(student: Student, data: GaussianPairs) -> Moments:
     return data.moments.paired_with(data.coupling, mean1, variance1, slope)
 
 
-def training_rows(
-    student: Student, loss: DistillationLoss, data: GaussianPairs, law: TimeSampler, weight: Weight
-) -> list[Row]:
-    """Where the student ends after some hundred steps."""
+def trained(
+    student: Student,
+    loss: DistillationLoss,
+    data: GaussianPairs,
+    law: TimeSampler,
+    weight: Weight,
+    teacher: GaussianPairs | None = None,
+) -> Moments | None:
+    """What the pairs of a linear student come to after some hundred steps; None if the loss was not finite.
+
+    Args:
+        student: whose form it has; its network is replaced.
+        loss: with which it is trained, beside the optimal fake.
+        data: the law of the real pairs.
+        law: of the times.
+        weight: w(t).
+        teacher: what the teacher has learnt; the data's law if None.
+    """
     student = linear(student)
     generator = torch.Generator().manual_seed(3)
     made_moments(student, data)  # the network makes its maps when first asked
@@ -114,22 +136,31 @@ def training_rows(
             interpolant=data.interpolant,
             coupling=data.coupling,
             moments=made_moments(student, data),
-            conditioned=data.conditioned,
+            source_conditioned=data.source_conditioned,
         )
         start = sources(data.moments, BATCH, generator)
-        x1 = student(start, NO_LABELS, _Draws(BATCH, generator))
+        x1 = student(start, UNCONDITIONAL, _Draws(BATCH, generator))
         x0 = _beside(data, made.moments, start, x1, generator)
         z = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
         times = law.quantile(u[torch.randperm(BATCH, generator=generator)], data.interpolant)
-        terms = points(loss, data, made, x0, x1, z, times, weight(data.interpolant.at(times)))
+        terms = points(loss, data, made, x0, x1, z, times, weight(data.interpolant.at(times)), teacher)
         objective = loss.generator_loss(terms)
         if not bool(torch.isfinite(objective)):
-            return [failure("training: a linear student", f"the loss is not finite after {step} steps")]
+            return None
         optimizer.zero_grad()
         objective.backward()
         optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
         optimizer.step()
-    found, wanted = made_moments(student, data), data.moments
+    return made_moments(student, data)
+
+
+def training_rows(
+    student: Student, loss: DistillationLoss, data: GaussianPairs, law: TimeSampler, weight: Weight
+) -> list[Row]:
+    """Where the student ends after some hundred steps."""
+    found, wanted = trained(student, loss, data, law, weight), data.moments
+    if found is None:
+        return [failure("training: a linear student", "the loss is not finite")]
     s0, s1 = wanted.variance0**0.5, wanted.variance1**0.5
     mean_note = f"mean {found.mean1:.3f}, the data's {wanted.mean1:.3f}"
     std_note = f"std {found.variance1**0.5:.3f}, the data's {s1:.3f}"

@@ -11,7 +11,8 @@ from typing import IO, Any, NamedTuple
 import fsspec
 import torch
 
-from realuid.errors import CheckpointError
+from realuid.utils import remote, torch_files
+from realuid.utils.errors import CheckpointError
 
 FORMAT = 1
 
@@ -58,13 +59,16 @@ class _Counted:
 
 
 def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Reads a file with `weights_only=True`: nothing in it is executed.
+    """Reads a file of tensors and plain containers: nothing in it is executed.
 
     Raises:
         CheckpointError: one line, if it is missing, damaged, or holds no weights.
     """
     with readable(path), fsspec.open(path, "rb") as file:
-        return torch.load(file, map_location=device, weights_only=True)
+        state = torch_files.read(file, device)
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{path} is no checkpoint: it holds a {type(state).__name__}, and no weights by name")
+        return state
 
 
 def check(path: str) -> None:
@@ -77,6 +81,7 @@ def check(path: str) -> None:
     with readable(path), fsspec.open(path, "rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return
+        torch_files.inspect(file)
         with zipfile.ZipFile(file) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise CheckpointError(f"{path} is damaged: {damaged} is not what was written")
@@ -87,12 +92,13 @@ def readable(path: str) -> Iterator[None]:
     """Makes one line of whatever goes wrong while a checkpoint is read."""
     try:
         yield
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except FileNotFoundError as error:
+        if remote.is_missing(error):
+            raise CheckpointError(f"there is no checkpoint {path}") from None
+        raise CheckpointError(f"cannot read {path}: {remote.reason(error)}") from None
     except ImportError as error:  # a file system whose driver is not installed
         raise CheckpointError(f"cannot read {path}: {error}") from None
     except CheckpointError:
         raise
     except Exception as error:  # damage, and the errors that every kind of storage has of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable checkpoint: {reason}") from None
+        raise CheckpointError(f"{path} is not a readable checkpoint: {remote.reason(error)}") from None

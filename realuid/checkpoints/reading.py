@@ -7,8 +7,10 @@ from typing import Any
 import fsspec
 import torch
 
-from realuid.checkpoints import files, sharded
+from realuid.checkpoints import files
+from realuid.checkpoints.nested import REST
 from realuid.checkpoints.store import CheckpointStore, step_name, step_of
+from realuid.utils.errors import CheckpointError
 
 
 def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -27,12 +29,31 @@ def load(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
     with files.readable(path):
         fs, target = fsspec.core.url_to_fs(path)
         if fs.isdir(target):
+            from realuid.checkpoints import sharded  # imported where needed: it is slow
+
             if not marked:
-                files.check(f"{path}/{sharded.REST}")
+                if not is_sharded(path):
+                    raise CheckpointError(f"{path} is no checkpoint, but {_nature(path)}")
+                files.check(f"{path}/{REST}")
             return sharded.load(path)
     if not marked:
         files.check(path)
     return files.load(path, device)
+
+
+def is_sharded(folder: str) -> bool:
+    """Whether a folder at this path or URL is a sharded checkpoint of this project."""
+    return exists(f"{folder.rstrip('/')}/{REST}")
+
+
+def _nature(folder: str) -> str:
+    """What a folder is that holds no checkpoint's files."""
+    root = folder.rstrip("/")
+    if exists(f"{root}/config.gin"):
+        return "a run folder: name it with --run, or one of the files in its folder checkpoints"
+    if exists(f"{root}/model.json"):
+        return "an exported student, which realuid.load opens: name the run that it was exported from"
+    return "a folder without one"
 
 
 def exists(path: str) -> bool:

@@ -1,17 +1,19 @@
 """The folder of a checkpoint that many processes write together: torch's distributed checkpoints (DCP) over fsspec.
 
 Tensors are cut up as the processes hold them and are read back by any other number of processes, or by one. What is not
-a tensor is in a file of its own, so that no pickle of DCP's is needed but its table of contents, which is read by an
-unpickler that knows the few classes of such a table and no others.
+a tensor is in a file of its own, so that no pickle of DCP's is needed but its table of contents (`table.py`).
+
+Importing DCP takes more than a second, so this module is imported by the functions that use it.
 """
 
 from __future__ import annotations
 
-import pickle
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
+import fsspec
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -19,55 +21,16 @@ from torch import Tensor
 from torch.distributed.checkpoint import metadata as contents
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import _StorageInfo, _StoragePrefix
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from realuid.checkpoints import files
-from realuid.errors import CheckpointError
-
-REST = "rest.pt"
-"""The file of everything that is no tensor, and where tensors belong in it."""
-TENSOR = "\0tensor"
-
-
-def split(state: Any, place: str = "") -> tuple[dict[str, Tensor], Any]:
-    """The tensors of a nested state by their place, and the state with their places instead."""
-    if isinstance(state, Tensor):
-        return {place: state.detach()}, {TENSOR: place}
-    tensors: dict[str, Tensor] = {}
-    if isinstance(state, dict):
-        rest: Any = {}
-        for key, value in state.items():
-            inside, rest[key] = split(value, f"{place}/{key}")
-            tensors |= inside
-        return tensors, rest
-    if isinstance(state, list | tuple):
-        pairs = [split(value, f"{place}/{number}") for number, value in enumerate(state)]
-        return {k: v for inside, _ in pairs for k, v in inside.items()}, type(state)(rest for _, rest in pairs)
-    return tensors, state
-
-
-def joined(rest: Any, tensors: dict[str, Tensor]) -> Any:
-    """The state that `split` took apart."""
-    if isinstance(rest, dict):
-        if rest.keys() == {TENSOR}:
-            return tensors[rest[TENSOR]]
-        return {key: joined(value, tensors) for key, value in rest.items()}
-    if isinstance(rest, list | tuple):
-        return type(rest)(joined(value, tensors) for value in rest)
-    return rest
-
-
-def places(rest: Any) -> Iterator[str]:
-    """Where the tensors of a state belong."""
-    if isinstance(rest, dict):
-        if rest.keys() == {TENSOR}:
-            yield rest[TENSOR]
-            return
-        rest = list(rest.values())
-    if isinstance(rest, list | tuple):
-        for value in rest:
-            yield from places(value)
+from realuid.checkpoints import files, table
+from realuid.checkpoints.nested import REST, joined, places, split
+from realuid.utils import torch_files
+from realuid.utils.errors import CheckpointError
+from realuid.utils.old_files import place_of_today, with_keys_of_today
 
 
 def save(path: str, tensors: dict[str, Tensor], group: dist.ProcessGroup | None) -> None:
@@ -89,15 +52,21 @@ def load(path: str, template: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     rest = files.load(f"{path}/{REST}")
     reader = _Reader(path)
+    found = reader.read_metadata().state_dict_metadata  # first: what is wrong with it is said once, and not by DCP
     if template is None:
-        table = reader.read_metadata().state_dict_metadata
-        tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in table.items()}  # type: ignore[union-attr]
+        tensors = {
+            name: torch.zeros(entry.size, dtype=entry.properties.dtype)
+            for name, entry in found.items()
+            if isinstance(entry, contents.TensorStorageMetadata)
+        }
     else:
-        tensors, _ = split(template)
-        if different := sorted(tensors.keys() ^ set(places(rest))):
+        asked, _ = split(template)
+        stored = {place_of_today(place): place for place in places(rest)}
+        if different := sorted(asked.keys() ^ stored.keys()):
             raise CheckpointError(f"{path} does not fit this run: {different[0]} is on one side only")
+        tensors = {place: asked[now] for now, place in stored.items()}
     with _plain_errors():
-        dcp.load(tensors, storage_reader=reader, no_dist=template is None)
+        dcp.load(tensors, storage_reader=reader, planner=_TensorsOnly(), no_dist=template is None)
     return joined(rest, tensors)
 
 
@@ -114,7 +83,7 @@ def _plain_errors() -> Iterator[None]:
 
 def laid_out(state: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
     """A state of whole tensors, sharded as those of the template are; every process takes its own part."""
-    tensors, rest = split(state)
+    tensors, rest = split(with_keys_of_today(state))
     shards, _ = split(template)
     for place, value in tensors.items():
         if isinstance(like := shards.get(place), DTensor):
@@ -123,43 +92,26 @@ def laid_out(state: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
     return joined(rest, tensors)
 
 
-_ALLOWED = {
-    **{
-        (contents.__name__, name): getattr(contents, name)
-        for name in (
-            "BytesStorageMetadata",
-            "ChunkStorageMetadata",
-            "Metadata",
-            "MetadataIndex",
-            "StorageMeta",
-            "TensorProperties",
-            "TensorStorageMetadata",
-            "_MEM_FORMAT_ENCODING",
-        )
-    },
-    **{(kind.__module__, kind.__name__): kind for kind in (_StorageInfo, _StoragePrefix, torch.Size)},
-    ("torch.serialization", "_get_layout"): lambda name: getattr(torch, str(name).removeprefix("torch.")),
-}
+class _TensorsOnly(DefaultLoadPlanner):
+    """DCP's planner, which would unpickle entries that are no tensors."""
 
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "torch" and isinstance(kind := getattr(torch, name, None), (torch.dtype, torch.layout)):
-            return kind
-        raise pickle.UnpicklingError(f"its table of contents refers to {module}.{name}")
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        raise CheckpointError(f"{read_item.dest_index.fqn} is no tensor")
 
 
 class _Reader(FsspecReader):
-    """DCP's reader, with a harmless unpickler for the table of contents."""
+    """DCP's reader, which sees neither a table of contents nor a tensor before it has been looked through."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> contents.Metadata:
-        with self.fs.create_stream(self.fs.concat_path(self.path, ".metadata"), "rb") as file:
-            table = _Unpickler(file).load()
-        if not isinstance(table, contents.Metadata):
-            raise CheckpointError(f"{self.path} has no table of contents")
-        if table.storage_meta is None:
-            table.storage_meta = contents.StorageMeta()
-        table.storage_meta.load_id = self.load_id
-        return table
+        fs, root = fsspec.core.url_to_fs(str(self.path))
+        size = sum(int(entry["size"] or 0) for entry in fs.ls(root, detail=True))
+        with fs.open(f"{root}/.metadata", "rb") as file:
+            found = table.read(file, size)
+        assert found.storage_meta is not None
+        found.storage_meta.load_id = self.load_id
+        return found
+
+    def _slice_file(self, file: IO[bytes], sinfo: _StorageInfo) -> IO[bytes]:
+        content = io.BytesIO(super()._slice_file(file, sinfo).read(sinfo.length))
+        torch_files.inspect(content)
+        return content

@@ -3,6 +3,7 @@
 step_00000010.pt        the state, in one file; or
 step_00000010/          the state of sharded networks, one part for each process
 step_00000010.json      the marker, written last: length and sha256 of every file of the state
+run.json                whose checkpoints these are: a digest of the run's bindings
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,10 +22,13 @@ import torch.distributed as dist
 from loguru import logger
 from torch import Tensor
 
-from realuid.checkpoints import files, sharded
-from realuid.errors import CheckpointError
+from realuid.checkpoints import files
+from realuid.checkpoints.nested import REST
+from realuid.utils import budget, remote
+from realuid.utils.errors import CheckpointError
 
 CHUNK = 1 << 22
+OWNER = "run.json"
 
 
 def step_name(step: int) -> str:
@@ -52,10 +58,15 @@ class CheckpointStore:
         return f"{self.url}/best.pt"
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
-        fs, root = fsspec.core.url_to_fs(self.url)
-        fs.invalidate_cache(root)
-        names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)] if fs.isdir(root) else []
+        """Steps of the complete checkpoints, ascending.
+
+        Raises:
+            CheckpointError: if the folder cannot be reached.
+        """
+        with self._reached():
+            fs, root = fsspec.core.url_to_fs(self.url)
+            fs.invalidate_cache(root)
+            names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)] if fs.isdir(root) else []
         return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d+)\.json", name)))
 
     def path(self, step: int) -> str:
@@ -100,6 +111,37 @@ class CheckpointStore:
             raise next(iter(damaged.values()))
         return None
 
+    def owner(self) -> str | None:
+        """Whose checkpoints these are, as `claim` said; None if nobody did.
+
+        Raises:
+            CheckpointError: if the folder cannot be reached, or does not say it legibly.
+        """
+        with self._reached():
+            fs, root = fsspec.core.url_to_fs(self.url)
+            path = f"{root}/{OWNER}"
+            if not fs.exists(path):
+                return None
+        with files.readable(f"{self.url}/{OWNER}"):
+            return str(budget.parsed(fs.cat_file(path), OWNER)["run"])
+
+    def claim(self, run: str) -> None:
+        """Says whose checkpoints these are. Raises CheckpointError if the folder cannot be reached or written to."""
+        if self.owner() != run:
+            with self._reached():
+                self._make()
+                fs, root = fsspec.core.url_to_fs(self.url)
+                fs.pipe_file(f"{root}/{OWNER}", json.dumps({"run": run}).encode())
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Makes one line of what goes wrong with the folder."""
+        try:
+            yield
+        except Exception as error:  # every kind of storage has errors of its own
+            reason = remote.reason(error)
+            raise CheckpointError(f"the folder of checkpoints {self.url} cannot be used: {reason}") from error
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Writes a state into one file, then its marker."""
         self._begin(step)
@@ -122,7 +164,9 @@ class CheckpointStore:
     def save_shards(
         self, step: int, tensors: dict[str, Tensor], rest: Any, group: dist.ProcessGroup, main: bool
     ) -> None:
-        """Writes this process's part of a state taken apart by `sharded.split`; all processes of the group must."""
+        """Writes this process's part of a state taken apart by `nested.split`; all processes of the group must."""
+        from realuid.checkpoints import sharded  # imported where needed: it is slow
+
         name = step_name(step)
         folder = f"{self.url}/{name}"
         if main:
@@ -130,7 +174,7 @@ class CheckpointStore:
         dist.barrier(group)
         sharded.save(folder, tensors, group)
         if main:
-            files.save(f"{folder}/{sharded.REST}", rest)
+            files.save(f"{folder}/{REST}", rest)
             fs, root = fsspec.core.url_to_fs(folder)
             fs.invalidate_cache(root)
             names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)]
@@ -146,9 +190,16 @@ class CheckpointStore:
         path = self.path(step)
         if path.endswith(".pt"):
             state = files.load(path, device)
-            return state if template is None else sharded.laid_out(state, template)
+            return state if template is None else self._laid_out(state, template)
+        from realuid.checkpoints import sharded  # imported where needed: it is slow
+
         with files.readable(path):
             return sharded.load(path, template)
+
+    def _laid_out(self, state: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
+        from realuid.checkpoints import sharded
+
+        return sharded.laid_out(state, template)
 
     def verify(self, step: int) -> None:
         """Compares lengths and checksums with the marker.
@@ -193,7 +244,7 @@ class CheckpointStore:
         fs, root = fsspec.core.url_to_fs(self.url)
         path = f"{self.url}/{step_name(step)}.json"
         with files.readable(path):
-            marker = json.loads(fs.cat_file(f"{root}/{step_name(step)}.json"))
+            marker = budget.parsed(fs.cat_file(f"{root}/{step_name(step)}.json"), "it")
             if not isinstance(marker["state"], str) or not all(
                 isinstance(name, str) and ".." not in name for name in (marker["state"], *marker["files"])
             ):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from realuid.checkpoints.reading import load
-from realuid.errors import CheckpointError
+from realuid.utils.errors import CheckpointError
 
 
 def network_weights(path: str, ema: str | None = None) -> tuple[dict[str, Tensor], str | None]:
@@ -34,6 +34,8 @@ def network_weights(path: str, ema: str | None = None) -> tuple[dict[str, Tensor
         state = averages[name]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no weights: named tensors, or a checkpoint of this project, are needed")
+    if any(".lora_" in key for key in state):
+        raise CheckpointError(f"{path} holds the adapters of another network: export the student, which merges them")
     return {key.rpartition("network.")[2]: value for key, value in state.items()}, name
 
 
@@ -52,6 +54,10 @@ def load_network(network: nn.Module, path: str, ema: str | None = None) -> str |
                 f"{path}: {name} is {list(weights[name].shape)}, the network that the gin file binds has "
                 f"{list(value.shape)}"
             )
+        if weights[name].is_floating_point() != value.is_floating_point() or weights[name].is_complex():
+            raise CheckpointError(
+                f"{path}: {name} is of type {_dtype(weights[name])}, the network's is {_dtype(value)}"
+            )
         if not bool(torch.isfinite(weights[name]).all()):
             raise CheckpointError(f"{path}: {name} is not finite")
     extra = [name for name in weights if name not in own]
@@ -61,10 +67,14 @@ def load_network(network: nn.Module, path: str, ema: str | None = None) -> str |
     return average
 
 
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def checksum(module: nn.Module) -> str:
     """sha256 (hexadecimal) over names, shapes and values of all weights: equal for equal models."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

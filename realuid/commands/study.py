@@ -1,4 +1,4 @@
-"""`tools/study.py`: runs a table of gin files, bindings and seeds, and writes tables and curves of what came out.
+"""`tools/study.py`: runs a table of gin files, bindings and seeds, and writes tables and curves of the results.
 
 Every run's summary.json is kept under --docs, and with it what was run; a run that is there is not run again, one that
 was interrupted is resumed. Tables are written after every run.
@@ -6,258 +6,41 @@ was interrupted is resumed. Tables are written after every run.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from loguru import logger
-
-from realuid import config as configuration
-from realuid.commands.console import guarded
-from realuid.errors import RunError
-from realuid.evaluation.charts import standalone
-from realuid.evaluation.history import curve, measured_as, read_json, read_lines, read_text
-from realuid.evaluation.page import save_text
-from realuid.evaluation.study import Plan, Row, curves, tables
-from realuid.training.folder import RunFolder
-from realuid.training.signals import Interrupted, StopSignal
-
-TRAIN = "import sys; from realuid.commands.train import main; sys.exit(main(sys.argv[1:]))"
-LOOK_S = 0.5
-"""Seconds between two looks at the runs at work."""
+from realuid.commands.console import Parser, guarded
+from realuid.reports.study import Plan
+from realuid.utils.errors import RunError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 1 if a run failed."""
-    parser = argparse.ArgumentParser(prog="study.py", description=__doc__)
-    parser.add_argument("table", type=Path, metavar="FILE.toml", help="the table, see realuid/evaluation/study.py")
+    parser = Parser(prog="study.py", description=__doc__)
+    parser.add_argument("table", type=Path, metavar="FILE.toml", help="the table, see realuid/reports/study.py")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run folders go")
-    parser.add_argument("--docs", type=Path, default=Path("docs/study"), metavar="DIR", help="where what came out goes")
+    parser.add_argument("--docs", type=Path, default=Path("docs/study"), metavar="DIR", help="folder of the results")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (bind Trainer.threads to match)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows alone")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="run these seeds alone")
     parser.add_argument("--tables", action="store_true", help="run nothing, write tables and curves")
+    parser.add_argument(
+        "--fill",
+        type=Path,
+        metavar="PAGE.md",
+        help="run nothing, renew the page's tables of this study (docs/study.md)",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> int:
         if arguments.jobs < 1:
             raise RunError(f"--jobs must be at least 1, got {arguments.jobs}")
-        study = Study(Plan.read(arguments.table), arguments.out, arguments.docs)
-        names = [row.name for row in study.plan.rows]
+        plan = Plan.read(arguments.table)
+        names = [row.name for row in plan.rows]
         if unknown := [name for name in arguments.only or () if name not in names]:
             raise RunError(f"--only {unknown[0]}: the rows are {', '.join(names)}")
-        runs = [
-            run
-            for run in study.runs()
-            if (not arguments.only or run.row.name in arguments.only)
-            and (not arguments.seeds or run.seed in arguments.seeds)
-        ]
-        try:
-            with StopSignal():
-                failed = [] if arguments.tables else study.work(runs, arguments.jobs)
-        except Interrupted as interruption:
-            logger.warning("{}; the same command goes on from there", interruption)
-            return interruption.code
-        logger.info("study: {}", study.write())
-        return 1 if failed else 0
+        from realuid.jobs import study
+
+        return study.work(arguments, plan)
 
     return guarded("study.py", work)
-
-
-class Run:
-    """One row with one seed.
-
-    Args:
-        plan: name of the study.
-        row: the setting.
-        seed: of the run.
-        out: where run folders lie.
-        docs: where records lie.
-        after: the run that this one goes on from.
-
-    Raises:
-        ConfigError: if the gin files and bindings are wrong.
-    """
-
-    def __init__(self, plan: str, row: Row, seed: int, out: Path, docs: Path, after: Run | None = None) -> None:
-        self.row, self.seed, self.after = row, seed, after
-        bind = row.bind if after is None else [text.replace("{after}", str(after.folder)) for text in row.bind]
-        self.bind = (*bind, f"Trainer.seed = {seed}")
-        config = configuration.load(row.gin, self.bind)
-        # Whatever is bound otherwise is another run, so that a changed table never meets an old result.
-        self.digest = hashlib.sha256(config.text.encode()).hexdigest()[:8]
-        self.folder: RunFolder = RunFolder(out / f"{plan}-{row.slug}-{seed}-{self.digest}")
-        self.docs, self.record = docs, docs / plan / f"{row.slug}-{seed}.json"
-
-    def __str__(self) -> str:
-        return f"{self.row.name}, seed {self.seed}"
-
-    def read(self) -> dict[str, Any]:
-        """The record of this very run; empty where there is none."""
-        record = read_json(self.record)
-        return record if record.get("study", {}).get("digest") == self.digest else {}
-
-    @property
-    def arguments(self) -> list[str]:
-        """Of tools/train.py."""
-        options = [("--gin", name) for name in self.row.gin] + [("--bind", text) for text in self.bind]
-        return [part for option in options for part in option]
-
-    @property
-    def log(self) -> Path:
-        return self.folder.path / "log.txt"
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Trains in a process of its own, whose words go to the run folder."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-c", TRAIN, *self.arguments, "--out", str(self.folder)]
-            # A session of its own: Ctrl-C reaches it once, from here, and the run can finish its step.
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-
-    def reason(self) -> str:
-        """Why it failed: what it left, or the last that it said if it came to nothing."""
-        said = read_text(self.log).strip().splitlines()
-        return read_json(self.folder.exit).get("reason") or (said[-1] if said else f"see {self.log}")
-
-    def keep(self, figure: str) -> None:
-        """Writes the record of a finished run, and keeps its samples beside it."""
-        summary = read_json(self.folder.summary)
-        lines = read_lines(self.folder.metrics)
-        time_of = dict(curve(lines, "wall_s"))
-        study = {
-            "row": self.row.name,
-            "seed": self.seed,
-            "digest": self.digest,
-            "command": f"python tools/train.py {shlex.join(self.arguments)}",
-            "commit": _commit(self.docs),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
-        }
-        name = measured_as(lines, figure)
-        points = [[x, y, time_of.get(x, 0.0)] for x, y in curve(lines, name)]
-        text = json.dumps({**summary, "study": study, "curve": points, "curve_figure": name}, indent=1) + "\n"
-        save_text(self.record, text)
-        grid = self.folder.samples("student")
-        if grid.exists() and self.seed == self.row.seeds[0]:
-            shutil.copyfile(grid, self.record.with_name(f"{self.row.slug}.png"))
-
-
-class Study:
-    """All runs of a plan.
-
-    Args:
-        plan: what is to be run.
-        out: where run folders go; teachers lie there too, so that all studies share them.
-        docs: where records, tables and curves go.
-    """
-
-    def __init__(self, plan: Plan, out: Path, docs: Path) -> None:
-        self.plan, self.out, self.docs = plan, out, docs
-        self._runs: list[Run] = []
-        for row in plan.rows:
-            before = [run for run in self._runs if run.row.name == row.after]
-            for seed in row.seeds:
-                after = next((run for run in before if run.seed == seed), before[0] if before else None)
-                self._runs.append(Run(plan.name, row, seed, out, docs, after))
-
-    def runs(self) -> list[Run]:
-        """All, one seed of every row before the next seed: an unfinished study can be read."""
-        return sorted(self._runs, key=lambda run: run.row.seeds.index(run.seed))
-
-    def work(self, runs: Sequence[Run], jobs: int) -> list[str]:
-        """Runs what has no record yet, `jobs` at a time; returns the runs that failed."""
-        waiting = [run for run in runs if not run.read()]
-        logger.info("{} of {} runs are to be made", len(waiting), len(runs))
-        failed: list[str] = []
-        working: dict[Run, subprocess.Popen[bytes]] = {}
-        try:
-            while waiting or working:
-                ready = [run for run in waiting if run.after is None or run.after.read()]
-                for run in ready[: jobs - len(working)]:
-                    waiting.remove(run)
-                    logger.info("{}: {}", run, run.folder)
-                    working[run] = run.start()
-                if not working:
-                    for run in waiting:
-                        failed.append(str(run))
-                        logger.error("{} goes on after {}, of which there is no result", run, run.after)
-                    break
-                time.sleep(LOOK_S)
-                for run, process in list(working.items()):
-                    if process.poll() is not None:
-                        del working[run]
-                        if process.returncode == 0:
-                            run.keep(self.plan.figures[0])
-                            self._try_to_write()
-                        else:
-                            failed.append(str(run))
-                            logger.error("{} failed with status {}: {}", run, process.returncode, run.reason())
-        finally:
-            for process in working.values():  # an interrupted study interrupts its runs, which save what they have
-                process.terminate()
-            for process in working.values():
-                process.wait()
-        return failed
-
-    def _try_to_write(self) -> None:
-        """Tables of what is there so far; if they cannot be made now, the runs go on all the same."""
-        try:
-            self.write()
-        except (RunError, OSError) as error:
-            logger.error("no tables yet: {}", error)
-
-    def write(self) -> Path:
-        """Writes the tables of all records, and their curves; returns the Markdown file.
-
-        Raises:
-            RunError: if records were not measured alike.
-        """
-        records = {(run.row.name, run.seed): record for run in self._runs if (record := run.read())}
-        path = self.docs / f"{self.plan.name}.md"
-        parts = [f"## {self.plan.name}", "", tables(self.plan, records)]
-        for against, chart in curves(self.plan, records).items():
-            if chart:
-                picture = path.with_name(f"{self.plan.name}-{against}.svg")
-                save_text(picture, standalone(chart))
-                parts += [f"![{self.plan.figures[0]} against {against}]({picture.name})", ""]
-        for row in self.plan.rows:
-            if (self.docs / self.plan.name / f"{row.slug}.png").exists():
-                parts += [f"{row.name}:", "", f"![{row.name}]({self.plan.name}/{row.slug}.png)", ""]
-        commits = sorted({record["study"]["commit"] for record in records.values()})
-        parts += [
-            "### Commands",
-            "",
-            f"Commit {', '.join(commits)}. The first seed of each row; others bind Trainer.seed.",
-            "",
-        ]
-        firsts = [records.get((row.name, row.seeds[0])) for row in self.plan.rows]
-        parts += [f"    {record['study']['command']}" for record in firsts if record]
-        save_text(path, "\n".join(parts).rstrip() + "\n")
-        return path
-
-
-def _commit(docs: Path) -> str:
-    """The commit of the working directory's repository, with `+` where tracked files but those in `docs`, which a study
-    writes itself, differ from it; `unknown` without one."""
-    try:
-        commit = _git("rev-parse", "--short=9", "HEAD")
-        own = [f":(exclude){docs}"] if docs.resolve().is_relative_to(_git("rev-parse", "--show-toplevel")) else []
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *own)
-        return commit + "+" * bool(changed)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

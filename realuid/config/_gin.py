@@ -4,7 +4,7 @@ import importlib.util  # noqa: F401  gin reads it as an attribute of importlib w
 
 import gin
 
-if not hasattr(gin, "configurable"):
+if "configurable" not in vars(gin):
     # Without gin-config, Python takes the recipe folder for a namespace package of the same name.
     raise ImportError("the folder ./gin was imported instead of gin-config; pip install gin-config")
 

@@ -1,4 +1,4 @@
-"""The tree of components that a configuration assembles, worked out on paper: nothing is built."""
+"""The tree of components that a configuration assembles. Nothing is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from realuid.config.table import Table, bound, settled
 
 @dataclass(frozen=True)
 class Argument:
-    """What a component receives: a value whose references became components; no binding means the default."""
+    """What a component receives: a value, with components for references; `binding` is None for a default."""
 
     value: Any
     binding: Binding | None
@@ -22,7 +22,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Component:
-    """A component in its place: what it is, the scope it is built in, and its arguments in the signature's order."""
+    """A component of the tree: its kind, the scope that it is built in, and its arguments in the signature's order."""
 
     kind: Kind
     scope: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from realuid.config.assembly import Component, assemble, outline
+from realuid.config.assembly import assemble
+from realuid.config.code import check_statements, check_text, named, refuse_code
 from realuid.config.errors import ConfigError, blaming
-from realuid.config.files import find_file, shown
+from realuid.config.files import find_all, shown
 from realuid.config.language import (
     COMMAND_LINE,
     Binding,
@@ -20,13 +20,14 @@ from realuid.config.language import (
     Reference,
     read_binding,
     read_file,
-    read_text,
+    read_flat,
     replaced,
     written,
 )
 from realuid.config.registry import REQUIRED, find, register_components, register_plugin
+from realuid.config.spelling import check_spelling
 from realuid.config.table import Table, bound, canonical, default, settled
-from realuid.config.usage import root_scopes, unused, used
+from realuid.config.usage import check_root_scopes, root_scopes, unused, used
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,44 @@ class Config:
     """Whether the files assemble a run, of which `root` may be a part."""
 
     @classmethod
-    def from_text(cls, text: str, name: str = "config", root: str = "Trainer") -> Config:
-        """The configuration written as `text`. Raises ConfigError as `load` does."""
+    def from_text(
+        cls,
+        text: str,
+        name: str = "config",
+        root: str = "Trainer",
+        *,
+        files: Sequence[str | Path] = (),
+        bindings: Iterable[str] = (),
+        allowed: Collection[str] = (),
+    ) -> Config:
+        """The configuration written as `text`, which a checkpoint or a run folder holds and which may come from
+        anywhere: it wires components of this package, and names no other code than the user does.
+
+        Args:
+            text: as `Config.text` has it, without includes.
+            name: of the configuration, for messages.
+            root: what is assembled.
+            files: the user's gin files, read after the text.
+            bindings: the user's command line, read last.
+            allowed: modules and `package.module:Name`s that the text may use, beside what files and bindings name.
+
+        Raises:
+            ConfigError: as `load` does, and for code that is not allowed; none of it was run.
+        """
         register_components()
-        return _checked(name, root, read_text(text, name))
+        check_text(name, text)
+        stored = list(read_flat(text, name))
+        check_statements(name, stored)
+        own = [*_read(files), *map(read_binding, bindings)]
+        try:
+            return _checked(name, root, [*stored, *own], allowed={*allowed, *named(own)})
+        except RecursionError:
+            raise ConfigError(f"{name}: its components refer to each other too deep") from None
+
+    @property
+    def named(self) -> set[str]:
+        """What a stored configuration may name where this one is the user's: imported modules, and every text."""
+        return {*self.imports, *named(self.statements)}
 
     @property
     def table(self) -> dict[str, Binding]:
@@ -106,12 +141,21 @@ def load(files: Sequence[str | Path], bindings: Iterable[str] = (), root: str = 
     missing, syntax, unknown or ambiguous names, values of the wrong type, missing arguments, circles, and statements
     that nothing uses.
     """
-    register_components()
     if not files:
         raise ConfigError("no gin file is given")
-    paths = [find_file(str(file), [Path.cwd()], "--gin") for file in files]
-    statements = (statement for path in paths for statement in read_file(path))
-    return _checked(Path(files[0]).stem, root, (*statements, *map(read_binding, bindings)))
+    statements = (*_read(files), *map(read_binding, bindings))
+    _import_components(statements)
+    return _checked(Path(files[0]).stem, root, statements)
+
+
+def code_in(file: str | Path) -> set[str]:
+    """What a gin file names, as `Config.named`, without checking more than its syntax."""
+    return named(_read([file]))
+
+
+def _read(files: Iterable[str | Path]) -> Iterator[Import | Binding]:
+    for path in find_all(map(str, files)):
+        yield from read_file(path)
 
 
 def load_part(file: str | Path, bindings: Iterable[str] = (), *, root: str) -> Config:
@@ -122,9 +166,9 @@ def load_part(file: str | Path, bindings: Iterable[str] = (), *, root: str) -> C
 
     Raises ConfigError as `load` does.
     """
-    register_components()
-    path = find_file(str(file), [Path.cwd()], "--gin")
+    (path,) = find_all([str(file)])
     statements = [*read_file(path), *map(read_binding, bindings)]
+    _import_components(statements)
     if any(isinstance(statement, Binding) and statement.component == "Trainer" for statement in statements):
         config = _checked(path.stem, "Trainer", statements)
         table = config.table
@@ -135,26 +179,42 @@ def load_part(file: str | Path, bindings: Iterable[str] = (), *, root: str) -> C
     )
 
 
+def _import_components(statements: Sequence[Import | Binding]) -> None:
+    """Components take seconds to import. Misspelt names are refused before, unless a plug-in may bring them."""
+    bindings = [statement for statement in statements if isinstance(statement, Binding)]
+    if len(bindings) == len(statements):
+        check_spelling(bindings)
+    register_components()
+
+
 def _checked(
     name: str,
     root: str,
     statements: Iterable[Import | Binding],
     dispensable: Callable[[Binding], bool] = lambda binding: False,
+    allowed: Collection[str] | None = None,
 ) -> Config:
-    imports, bindings = set(), []
+    imports: dict[str, Import] = {}
+    bindings: list[Binding] = []
     for statement in statements:
         if isinstance(statement, Import):
-            _import(statement)
-            imports.add(statement.module)
+            imports.setdefault(statement.module, statement)
         else:
             bindings.append(statement)
+    if allowed is not None:
+        refuse_code(name, imports, {binding.key: binding for binding in bindings}, allowed)
+    for statement in imports.values():
+        _import(statement)
     with blaming(name):
         root = find(root).name
-    table, orphans = _folded([canonical(binding) for binding in bindings], root)
+    table, orphans = _folded([known for binding in bindings if (known := canonical(binding))], root)
+    if allowed is not None:
+        refuse_code(name, imports, table, allowed)  # again: the imported components may have arguments that name code
     for binding in table.values():
         if binding.component:
             settled(binding, table)
     table = {key: binding for key, binding in table.items() if key not in orphans}
+    check_root_scopes(table, root)
     for scope in ("", *root_scopes(table, root)):
         assemble(table, root, name, scope)
     effective = used(table, root)
@@ -203,30 +263,6 @@ def _without_scope(statement: Binding, scope: str) -> Binding:
 
 def _order(binding: Binding) -> tuple[str, ...]:
     return (binding.component.casefold(), binding.component, binding.scope, binding.argument)
-
-
-def tree(config: Config) -> str:
-    """The components that `config` assembles, indented, with every argument; builds nothing."""
-    return "\n".join(outline(plan(config)))
-
-
-def part(config: Config, *path: str) -> list[str]:
-    """The outline of one component of the assembly, without scopes or word of what is a default, so that the same
-    component in two assemblies reads the same.
-
-    Args:
-        config: the configuration.
-        path: argument names from the root down, for instance `"procedure", "model"`.
-    """
-    component = plan(config)
-    for name in path:
-        component = component.arguments[name].value
-    return [re.sub(r"@(?:\w+/)+", "@", line.removesuffix("  # default")) for line in outline(component)]
-
-
-def plan(config: Config) -> Component:
-    """The tree of components that building `config` follows."""
-    return assemble(config.table, config.root, config.name)
 
 
 def differences(old: Config, new: Config) -> list[str]:

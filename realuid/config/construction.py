@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import traceback
 from collections.abc import Iterator
@@ -10,14 +11,16 @@ from typing import Any
 
 from realuid.config._gin import gin
 from realuid.config.assembly import Component, children
-from realuid.config.configuration import Config, plan
+from realuid.config.configuration import Config
 from realuid.config.errors import ConfigError
 from realuid.config.language import Binding, Reference, in_scope, replaced
+from realuid.config.outlines import plan
 from realuid.config.registry import find
 from realuid.config.table import Table, macros, settled, spread
 
 MANY = 4
-"""A component of more bindings than that shows, with a complaint that names none of them, only where it is bound."""
+"""If an error names no binding, list the component's own up to this many; beyond that, only the one that refers to
+it."""
 
 
 def build(config: Config) -> Any:
@@ -55,7 +58,7 @@ def _gin_bindings(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
 
 @contextmanager
 def _lent(bindings: dict[tuple[str, str], dict[str, Any]]) -> Iterator[None]:
-    """Gin holds `bindings` and nothing else; afterwards what it held before, for a constructor may build, too."""
+    """Gin holds `bindings` and nothing else. What it held before comes back: a constructor may build components."""
     tables = (gin.config._CONFIG, gin.config._OPERATIVE_CONFIG)
     before = [dict(table) for table in tables]
     try:
@@ -72,7 +75,7 @@ def _lent(bindings: dict[tuple[str, str], dict[str, Any]]) -> Iterator[None]:
 
 def _unwrapped(error: BaseException) -> BaseException:
     """The exception as it was raised: gin hands on a stand-in of the same type, with a longer message."""
-    while getattr(type(error).__init__, "__module__", None) == "gin.utils" and error.__context__ is not None:
+    while inspect.isfunction(made := type(error).__init__) and made.__module__ == "gin.utils" and error.__context__:
         error = error.__context__
     return error
 
@@ -85,7 +88,7 @@ def _trail(error: BaseException) -> list[tuple[str, str]]:
 
 
 def _located(cause: BaseException, trail: list[tuple[str, str]], config: Config) -> str:
-    """The complaint of a constructor with the way to its component and the component's bindings."""
+    """A constructor's complaint, after the path to its component and before the component's bindings."""
     component, way, bindings = plan(config), "", []
     for scope, selector in trail[1:]:
         for label, child, binding in _built_for(component):

@@ -6,12 +6,14 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from realuid.utils.printed import plain
+
 
 class ConfigError(Exception):
     """The user's mistake, in one line: the place, the binding, what is wrong and what would be right."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        super().__init__(plain(" ".join(message.split())))
 
 
 class Wrong(Exception):

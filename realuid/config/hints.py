@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import typeguard
 
 from realuid.config.language import Reference
-from realuid.config.registry import find
+from realuid.config.registry import find, is_protocol
 
 _SEQUENCES = (list, tuple, abc.Sequence, abc.Collection, abc.Iterable)
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
@@ -26,6 +26,8 @@ def fitted(value: Any, hint: Any) -> Any:
 
     A bool is no number here, and a float no int. A reference fits if what it builds would. Raises Misfit.
     """
+    if type(value) is hint:  # numbers and texts, of which matrices have thousands
+        return value
     kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return value
@@ -63,7 +65,7 @@ def _fitted_reference(reference: Reference, kind: Any) -> Reference:
     try:
         fits = not inspect.isclass(produced) or issubclass(produced, kind)
     except TypeError:  # a protocol that cannot be checked, a Literal, ...
-        fits = getattr(kind, "_is_protocol", False)
+        fits = inspect.isclass(kind) and is_protocol(kind)
     if not fits:
         raise Misfit
     return reference
@@ -105,4 +107,4 @@ def described(hint: Any) -> str:
         return described(arguments[0])
     if kind is not None:
         return f"{described(kind)}[{', '.join(map(described, arguments))}]"
-    return getattr(hint, "__name__", str(hint))
+    return hint.__name__ if inspect.isclass(hint) else str(hint)

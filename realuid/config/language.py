@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import tokenize
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class Binding:
         return in_scope(self.scope, f"{self.component}.{self.argument}" if self.component else self.argument)
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.value!r}"
+        return f"{self.key} = {replaced(self.value, _endless)!r}"
 
     @property
     def brief(self) -> str:
@@ -78,6 +79,17 @@ class Binding:
     def place(self) -> str:
         """How an error begins: the file and line, and the binding."""
         return f"{self.origin}: {self.brief}"
+
+
+class _Endless(float):
+    """An infinite number as gin reads it; `inf` would be a name."""
+
+    def __repr__(self) -> str:
+        return "1e999" if self > 0 else "-1e999"
+
+
+def _endless(leaf: Any) -> Any:
+    return _Endless(leaf) if isinstance(leaf, float) and math.isinf(leaf) else leaf
 
 
 def brief(value: Any, width: int = 100) -> str:
@@ -139,6 +151,15 @@ def read_text(text: str, label: str, including: tuple[Path, ...] = ()) -> Iterat
             yield _binding(statement, origin)
 
 
+def read_flat(text: str, label: str) -> Iterator[Import | Binding]:
+    """The statements of a gin text that includes no file. Raises ConfigError for one that does, and as `read_text`."""
+    for statement in _parsed(text, lambda line: f"{label}:{line}"):
+        if isinstance(statement, gin.config_parser.IncludeStatement):
+            origin = f"{label}:{statement.location.line_num}"
+            raise ConfigError(f"{origin}: include {statement.filename!r}: a stored configuration includes no files")
+    yield from read_text(text, label)
+
+
 def read_binding(text: str) -> Binding:
     """The binding of a command line, `Name.argument = value`, where a string needs no quotes of its own.
 
@@ -175,14 +196,20 @@ def _parsed(text: str, place: Callable[[int], str]) -> Iterator[Any]:
         raise ConfigError(f"{place(error.lineno or 1)}: {_complaint(error)}") from None
     except tokenize.TokenError as error:
         raise ConfigError(f"{place(error.args[1][0])}: {error.args[0]}; is a bracket or a quote left open?") from None
+    except (RecursionError, MemoryError):
+        raise ConfigError(f"{place(1)}: a value is nested too deep") from None
 
 
 def _complaint(error: SyntaxError) -> str:
     line = (error.text or "").strip()
+    line = line if len(line) <= 200 else f"{line[:200]} ..."
     if found := _NOT_A_VALUE.search(error.msg):
-        word = found[1]
-        return f"{line}: {word} is not a value; write {_WORDS.get(word.lower(), repr(word))}"
-    return f"{line}: {error.msg}"
+        if line.startswith("include "):
+            return f"{line}: the name of a file needs quotes; write include {line.removeprefix('include ')!r}"
+        word = found[1][:200]
+        component = f", or @{word}() if it is a component" if re.fullmatch(r"[A-Z]\w*[a-z]\w*", word) else ""
+        return f"{line}: {word} is not a value; write {_WORDS.get(word.lower(), repr(word))}{component}"
+    return f"{line}: {error.msg[:500]} (a binding is Name.argument = value, and a number is written out: 0.001)"
 
 
 def _spelled(value: str) -> str:
@@ -192,6 +219,6 @@ def _spelled(value: str) -> str:
     if value.lower() in _WORDS:
         return _WORDS[value.lower()]
     try:
-        return repr(ast.literal_eval(value))
+        return repr(replaced(ast.literal_eval(value), _endless))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return repr(value)

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 from realuid.config.errors import Wrong, blaming, nearest
 from realuid.config.hints import Misfit, described, fitted
 from realuid.config.language import Binding, Macro, Reference, brief, leaves, replaced
 from realuid.config.registry import Parameter, find, kinds
+from realuid.config.renames import argument as argument_now
+from realuid.config.renames import component as component_now
+from realuid.config.renames import dropped
+from realuid.config.renames import value as value_now
 
 Table = Mapping[str, Binding]
 """The bindings of a configuration by their keys."""
 
 
-def canonical(binding: Binding) -> Binding:
-    """`binding` with every component under its short name.
+class Named(Protocol):
+    """A component's name and the names of its arguments."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> Collection[str]: ...
+
+
+def canonical(binding: Binding, find: Callable[[str], Named] = find) -> Binding | None:
+    """`binding` with every component under its short name, and names of version 0.1 as those of today.
+
+    None for an argument of 0.1 that is not needed any more.
+
+    Args:
+        binding: as it was written.
+        find: gives the component of a name.
 
     Raises ConfigError for an unknown or ambiguous component, an unknown argument, or a reference without brackets.
     """
@@ -23,7 +43,7 @@ def canonical(binding: Binding) -> Binding:
     def renamed(leaf: Any) -> Any:
         if not isinstance(leaf, Reference):
             return leaf
-        short = Reference(leaf.scope, find(leaf.name).name)
+        short = Reference(leaf.scope, find(component_now(leaf.name)).name)
         if not leaf.called:
             raise Wrong(f"{leaf!r} is not built, and components are handed over built; write {short!r}")
         return short
@@ -32,13 +52,15 @@ def canonical(binding: Binding) -> Binding:
         value = replaced(binding.value, renamed)
         if not binding.component:
             return Binding(binding.scope, "", binding.argument, value, binding.origin)
-        kind = find(binding.component)
-        if binding.argument not in kind.parameters:
+        kind = find(component_now(binding.component))
+        if dropped(kind.name, binding.argument):
+            return None
+        argument = argument_now(kind.name, binding.argument)
+        if argument not in kind.parameters:
             known = f"; it has {', '.join(kind.parameters) or 'none'}"
-            raise Wrong(
-                f"{kind.name} has no argument {binding.argument!r}{nearest(binding.argument, kind.parameters, known)}"
-            )
-        return Binding(binding.scope, kind.name, binding.argument, value, binding.origin)
+            raise Wrong(f"{kind.name} has no argument {argument!r}{nearest(argument, kind.parameters, known)}")
+        value = replaced(value, lambda leaf: value_now(kind.name, argument, leaf))
+        return Binding(binding.scope, kind.name, argument, value, binding.origin)
 
 
 def settled(binding: Binding, table: Table) -> Any:
@@ -91,6 +113,9 @@ def _remedy(value: Any, hint: Any) -> str:
     for other in (str(value), (value,)) if number else ((value,),):
         if _fits(other, hint):
             return f"; write {other!r}"
+    if isinstance(value, str):  # the name of a component
+        meant = [Reference("", kind.name) for kind in kinds() if kind.name == value.removesuffix("()")]
+        return next((f"; write {one!r}" for one in meant if _fits(one, hint)), "")
     if not isinstance(value, Reference):
         return ""
     fitting = [Reference("", kind.name) for kind in kinds() if _fits(Reference("", kind.selector), hint)]

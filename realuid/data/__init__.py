@@ -1,10 +1,11 @@
 """Data sets: webdataset shards with an index, read and written over fsspec.
 
-location, index      where a data set lies and what it holds
-reader, writer       one shard to samples, samples to shards
-builtin              small sets that are made on the spot
-dataset, memory      what training sees
-pixels               uint8 pixels to network units and back
+dataset           what training sees; streaming, memory, mixed, pairs and others are such sets
+shards            how sets are stored
+sources           what shards are made from
+preparation       from sources to shards
+builtin           small sets that are made on the spot
+pixels            uint8 pixels to network units and back
 """
 
 import os

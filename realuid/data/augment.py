@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from realuid.data.dataset import Batch, Dataset, Wrapped
 from realuid.data.order import bits
-from realuid.keys import key
+from realuid.utils.keys import key
 
 __all__ = ["Cropped", "Flipped"]
 
@@ -29,10 +29,10 @@ class Flipped(Wrapped):
         self._key = key("flip", seed)
 
     def batch(self, start: int, count: int) -> Batch:
-        images, labels, sources = self.data.batch(start, count)
+        images, condition, sources = self.data.batch(start, count)
         (chosen,) = np.nonzero(bits(self._key, start, count) >> np.uint64(63))
         rows = torch.from_numpy(chosen).to(images.device)
-        return Batch(_mirrored(images, rows), labels, None if sources is None else _mirrored(sources, rows))
+        return Batch(_mirrored(images, rows), condition, None if sources is None else _mirrored(sources, rows))
 
     def examples(self, start: int, count: int) -> Batch:
         return self.data.examples(start, count)
@@ -70,21 +70,21 @@ class Cropped(Wrapped):
         self._key = key("crop", seed)
 
     def batch(self, start: int, count: int) -> Batch:
-        images, labels, sources = self.data.batch(start, count)
+        images, condition, sources = self.data.batch(start, count)
         random = bits(self._key, start, count)
         room = [length + 2 * self.padding - self.size + 1 for length in self.data.shape[1:]]
         tops = ((random >> np.uint64(32)) % np.uint64(room[0])).astype(np.int64)
         lefts = ((random & np.uint64(0xFFFFFFFF)) % np.uint64(room[1])).astype(np.int64)
         return Batch(
-            self._cut(images, tops, lefts), labels, None if sources is None else self._cut(sources, tops, lefts)
+            self._cut(images, tops, lefts), condition, None if sources is None else self._cut(sources, tops, lefts)
         )
 
     def examples(self, start: int, count: int) -> Batch:
-        images, labels, sources = self.data.examples(start, count)
+        images, condition, sources = self.data.examples(start, count)
         tops = np.full(count, (self.data.shape[1] + 2 * self.padding - self.size) // 2)
         lefts = np.full(count, (self.data.shape[2] + 2 * self.padding - self.size) // 2)
         return Batch(
-            self._cut(images, tops, lefts), labels, None if sources is None else self._cut(sources, tops, lefts)
+            self._cut(images, tops, lefts), condition, None if sources is None else self._cut(sources, tops, lefts)
         )
 
     def _cut(self, images: Tensor, tops: np.ndarray, lefts: np.ndarray) -> Tensor:

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from realuid.keys import key
+from realuid.utils.errors import DataError
+from realuid.utils.keys import key
 
 __all__ = ["CentreMask", "Degradation", "DownUp", "Edges", "Grey", "JPEGDegradation", "RandomMask"]
 
@@ -25,6 +26,17 @@ class Degradation(ABC):
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+def degraded(wrapper: str, degradation: Degradation, images: Tensor) -> Tensor:
+    """What `degradation` makes of a batch's images.
+
+    Raises:
+        DataError: they are latents; the line names the data set that wraps them.
+    """
+    if images.dtype != torch.uint8:
+        raise DataError(f"{wrapper}.data gives {images.dtype} arrays: degradations are of uint8 images")
+    return degradation(images)
 
 
 class DownUp(Degradation):

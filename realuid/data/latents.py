@@ -1,17 +1,18 @@
 """Latents of an autoencoder in place of images."""
 
+import hashlib
+
 import torch
 from torch import Tensor
 
-from realuid.data.dataset import Batch, Dataset, Wrapped
+from realuid.data.dataset import Batch, Dataset, Scaling, Wrapped
+from realuid.utils.errors import DataError
 
 __all__ = ["Latents"]
 
 
 class Latents(Wrapped):
-    """Float arrays of a set, shifted and scaled for networks: z = (x - mean) / deviation.
-
-    Batches carry them in the units of pixels, 127.5 (z + 1) in float32, so that `to_float` gives z.
+    """Float arrays of a set, shifted and scaled for networks: z = (x - mean) / deviation in float32.
 
     Args:
         data: a set of float16 or float32 arrays.
@@ -32,7 +33,14 @@ class Latents(Wrapped):
                 f"got {mean} and {deviation}"
             )
         self.mean, self.deviation = mean, deviation
-        self.latent_scaling = (mean, deviation)
+
+    @property
+    def latent_scaling(self) -> Scaling:
+        return self.mean, self.deviation
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(f"{self.data.checksum} latents {self.mean} {self.deviation}".encode()).hexdigest()
 
     def batch(self, start: int, count: int) -> Batch:
         return self._scaled(self.data.batch(start, count))
@@ -42,11 +50,16 @@ class Latents(Wrapped):
 
     def _scaled(self, batch: Batch) -> Batch:
         return Batch(
-            self._units(batch.images), batch.labels, None if batch.sources is None else self._units(batch.sources)
+            self._units(batch.images), batch.condition, None if batch.sources is None else self._units(batch.sources)
         )
 
     def _units(self, x: Tensor) -> Tensor:
-        mean, deviation = (
-            torch.tensor(values, device=x.device)[:, None, None] for values in (self.mean, self.deviation)
-        )
-        return ((x.to(torch.float32) - mean) / deviation + 1) * 127.5
+        if not x.is_floating_point():
+            raise DataError(f"Latents.data gives {x.dtype} images, not the arrays of an autoencoder")
+        return in_units(x, self.latent_scaling)
+
+
+def in_units(x: Tensor, scaling: Scaling) -> Tensor:
+    """Latents `[B, C, h, w]` of an autoencoder in the units of a model, float32."""
+    mean, deviation = (torch.tensor(values, device=x.device)[:, None, None] for values in scaling)
+    return (x.to(torch.float32) - mean) / deviation

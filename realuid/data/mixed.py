@@ -2,21 +2,28 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realuid.data.dataset import Batch, Dataset
-from realuid.keys import key
+from realuid.conditions import Condition
+from realuid.data.dataset import FAR, Batch, Dataset
+from realuid.data.several import Several
+from realuid.utils.keys import key
 
 __all__ = ["Mixed"]
 
 BLOCK = 1000
+Part = TypeVar("Part", Batch, Condition)
+Numbers = NDArray[np.int64]
+Ask = Callable[[Dataset, int, int], Part]
+"""What is asked of a set: `count` samples from a number on."""
 
 
-class Mixed(Dataset):
+class Mixed(Several):
     """Samples of several sets in fixed proportions, in an endless order.
 
     Of every thousand samples each set gives the share that is its weight, rounded to whole samples, in the order of its
@@ -33,24 +40,22 @@ class Mixed(Dataset):
     def __init__(self, *, sets: tuple[Dataset, ...], weights: tuple[float, ...]) -> None:
         if len(sets) < 2 or len(weights) != len(sets) or min(weights) <= 0:
             raise ValueError(f"Mixed takes two sets or more with a positive weight each, got {len(sets)} and {weights}")
-        alike = {(tuple(one.shape), one.classes, one.has_sources) for one in sets}
+        super().__init__(sets)
+        alike = {(tuple(one.shape), one.conditions, one.has_sources) for one in sets}
         if len(alike) > 1:
-            raise ValueError(f"Mixed takes sets of one shape, number of classes and kind, got {sorted(alike)}")
-        self.sets, self.weights = sets, weights
-        self.shape, self.classes, self.has_sources = sets[0].shape, sets[0].classes, sets[0].has_sources
-        self.tolerate = sum(one.tolerate for one in sets)
+            kinds = "; ".join(f"{shape}, {', '.join(map(str, c)) or 'no condition'}" for shape, c, _ in alike)
+            raise ValueError(f"Mixed takes sets alike in shape, conditions and whether they hold pairs, got {kinds}")
+        self.weights = weights
         bounds = np.rint(np.cumsum([0.0, *weights]) / sum(weights) * BLOCK).astype(np.int64)
-        self._shares: NDArray[np.int64] = np.diff(bounds)
+        self._shares: Numbers = np.diff(bounds)
         if self._shares.min() < 1:
             raise ValueError(f"the weights {weights} leave a set less than one sample of {BLOCK}")
-
-    def missing(self) -> str | None:
-        return next((line for one in self.sets if (line := one.missing())), None)
 
     def open(self, *, seed: int, device: torch.device) -> None:
         self._seed = seed
         for number, one in enumerate(self.sets):
             one.open(seed=key("mixed", seed, number), device=device)
+        self._check_units()
 
     def __len__(self) -> int:
         return sum(len(one) for one in self.sets)
@@ -69,28 +74,21 @@ class Mixed(Dataset):
         return hashlib.sha256("; ".join(parts).encode()).hexdigest()
 
     def batch(self, start: int, count: int) -> Batch:
-        homes, places = self._chosen(start, count)
-        return self._gathered(homes, lambda number: self._runs(self.sets[number], places[homes == number]))
+        return self._batch(*self._chosen(start, count), lambda one, first, n: one.batch(first, n))
 
     def examples(self, start: int, count: int) -> Batch:
         """The sets one after the other, each whole."""
-        numbers = np.arange(start, start + count) % len(self)
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in self.sets])])
-        homes = np.searchsorted(starts, numbers, side="right") - 1
+        return self._batch(*self._stored_at(start, count), lambda one, first, n: one.examples(first, n))
 
-        def part(number: int) -> list[Batch]:
-            rows = numbers[homes == number] - starts[number]
-            return [self.sets[number].examples(int(run[0]), len(run)) for run in _consecutive(rows)]
+    def condition_batch(self, start: int, count: int) -> Condition:
+        # Sets that are asked for conditions alone count from FAR, too.
+        chosen = self._chosen(FAR + start, count)
+        return self._condition(*chosen, lambda one, first, n: one.condition_batch(first - FAR, n))
 
-        return self._gathered(homes, part)
+    def condition_examples(self, start: int, count: int) -> Condition:
+        return self._condition(*self._stored_at(start, count), lambda one, first, n: one.condition_examples(first, n))
 
-    def damaged(self) -> dict[str, str]:
-        return {place: reason for one in self.sets for place, reason in one.damaged().items()}
-
-    def wait_s(self) -> float:
-        return sum(one.wait_s() for one in self.sets)
-
-    def _chosen(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _chosen(self, start: int, count: int) -> tuple[Numbers, Numbers]:
         """For each position the set that gives it, and the position in that set's order."""
         homes, places = [], []
         for block in range(start // BLOCK, (start + count - 1) // BLOCK + 1):
@@ -104,24 +102,37 @@ class Mixed(Dataset):
         first = start - start // BLOCK * BLOCK
         return np.concatenate(homes)[first : first + count], np.concatenate(places)[first : first + count]
 
-    def _runs(self, one: Dataset, places: NDArray[np.int64]) -> list[Batch]:
-        return [one.batch(int(run[0]), len(run)) for run in _consecutive(places)]
+    def _stored_at(self, start: int, count: int) -> tuple[Numbers, Numbers]:
+        """For each position in the order of storage its set, and the number in that set."""
+        numbers = np.arange(start, start + count) % len(self)
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in self.sets])])
+        homes = np.searchsorted(starts, numbers, side="right") - 1
+        return homes, numbers - starts[homes]
 
-    def _gathered(self, homes: NDArray[np.int64], part: Callable[[int], list[Batch]]) -> Batch:
-        """The parts of all sets, each row at its place."""
-        batches, order = [], []
-        for number in range(len(self.sets)):
+    def _parts(self, homes: Numbers, places: Numbers, ask: Ask[Part]) -> tuple[list[Part], Tensor]:
+        """What the sets answer, and for each position the row of their answers that belongs to it."""
+        parts: list[Part] = []
+        order = []
+        for number, one in enumerate(self.sets):
             (rows,) = np.nonzero(homes == number)
             if len(rows):
-                batches += part(number)
+                parts += [ask(one, int(run[0]), len(run)) for run in _consecutive(places[rows])]
                 order.append(rows)
+        return parts, torch.from_numpy(np.argsort(np.concatenate(order)))
+
+    def _batch(self, homes: Numbers, places: Numbers, ask: Ask[Batch]) -> Batch:
+        batches, rows = self._parts(homes, places, ask)
         images = torch.cat([batch.images for batch in batches])
-        inverse = torch.from_numpy(np.argsort(np.concatenate(order))).to(images.device)
-        labels = torch.cat([batch.labels for batch in batches])
+        condition = Condition.cat([batch.condition for batch in batches])
         sources = [batch.sources for batch in batches if batch.sources is not None]
-        return Batch(images[inverse], labels[inverse], torch.cat(sources)[inverse] if sources else None)
+        return Batch(images, condition, torch.cat(sources) if sources else None).take(rows.to(images.device))
+
+    def _condition(self, homes: Numbers, places: Numbers, ask: Ask[Condition]) -> Condition:
+        conditions, rows = self._parts(homes, places, ask)
+        joined = Condition.cat(conditions)
+        return joined.take(rows.to(next((tensor.device for tensor in joined.values()), "cpu")))
 
 
-def _consecutive(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _consecutive(numbers: Numbers) -> list[Numbers]:
     """Cut where they do not count on."""
     return np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)

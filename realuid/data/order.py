@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from realuid.keys import key
+from realuid.utils.keys import key
 
 __all__ = ["Order", "bits"]
 

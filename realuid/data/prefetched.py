@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +14,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from realuid.conditions import Condition
 from realuid.data.dataset import Batch, Dataset, Wrapped
-from realuid.errors import DataError
+from realuid.utils.errors import DataError
+from realuid.utils.limits import check_at_most
 
 __all__ = ["Prefetched"]
 
 START_METHODS = ("fork", "spawn", "forkserver")
 Request = tuple[str, int, int]
+Packed = tuple[Tensor | None, dict[str, Tensor], Tensor | None]
+"""What a worker sends, in types that DataLoader pins: images, the condition's tensors, sources."""
 
 
 class Prefetched(Wrapped):
@@ -34,7 +40,8 @@ class Prefetched(Wrapped):
         start_method: `fork`, `spawn` or `forkserver`. Fork starts at once; the others bear libraries with threads.
 
     Raises:
-        ValueError: a negative number of workers, `ahead` less than one, or another start method.
+        ValueError: a negative number of workers, `ahead` less than one, more than 1,024 of them, or another start
+            method.
     """
 
     free_on_resume = frozenset({"workers", "ahead", "start_method"})
@@ -45,39 +52,49 @@ class Prefetched(Wrapped):
                 f"Prefetched takes workers from 0, ahead from 1 and a start_method of {', '.join(START_METHODS)}, "
                 f"got {workers}, {ahead} and {start_method!r}"
             )
+        check_at_most(1024, workers=workers, ahead=ahead)
         super().__init__(data)
         self.workers, self.ahead, self.start_method = workers, ahead, start_method
+        self._ending: weakref.finalize | None = None
 
     def open(self, *, seed: int, device: torch.device) -> None:
         self._device, self._waited = device, 0.0
         self._damaged: dict[str, str] = {}
-        self._last: Request | None = None
-        self._next: Iterator[Request] = iter(())
-        self._loader: DataLoader | None = None
-        if not self.workers:
-            self.data.open(seed=seed, device=device)
-            return
-        packed = pickle.dumps(self.data)  # before it holds anything of this process
-        self.data.open(seed=seed, device=torch.device("cpu"))
-        self._requests = _Requests()
-        self._loader = DataLoader(
-            _InWorker(packed, seed),
-            batch_size=None,
-            sampler=self._requests,
-            num_workers=self.workers,
-            prefetch_factor=self.ahead,
-            persistent_workers=True,
-            multiprocessing_context=self.start_method,
-            pin_memory=device.type == "cuda",
-        )
-        self._stream: Iterator[Any] = iter(())
-        self._expected: Request | None = None
+        self.pinned = device.type == "cuda"
+        packed = b""
+        if self.workers:
+            self.data.missing()  # compares encoders: their checksums go along, or else each worker computes them
+            packed = pickle.dumps(self.data)  # before it holds anything of this process
+        self.data.open(seed=seed, device=torch.device("cpu") if self.workers else device)
+        # Samples and conditions are asked for in turn, each in an order of its own: each has workers of its own.
+        aheads = [
+            _Ahead(self.workers, self.ahead, self.start_method, self.pinned, packed=packed, seed=seed) for _ in range(2)
+        ]
+        self._samples, self._conditions = aheads
+        if self._ending is not None:
+            self._ending()  # of the workers of an earlier opening
+        self._ending = weakref.finalize(self, _end, aheads)
 
     def batch(self, start: int, count: int) -> Batch:
-        return self._asked(("batch", start, count))
+        return self._batch(("batch", start, count))
 
     def examples(self, start: int, count: int) -> Batch:
-        return self._asked(("examples", start, count))
+        return self._batch(("examples", start, count))
+
+    def condition_batch(self, start: int, count: int) -> Condition:
+        return self._condition(("condition_batch", start, count))
+
+    def condition_examples(self, start: int, count: int) -> Condition:
+        return self._condition(("condition_examples", start, count))
+
+    def _batch(self, request: Request) -> Batch:
+        images, fields, sources = self._asked(self._samples, request)
+        assert images is not None
+        return Batch(images, Condition(fields), sources).to(self._device)
+
+    def _condition(self, request: Request) -> Condition:
+        _, fields, _ = self._asked(self._conditions, request)
+        return Condition(fields).to(self._device, non_blocking=True)
 
     def damaged(self) -> dict[str, str]:
         return self._damaged if self.workers else self.data.damaged()
@@ -86,36 +103,24 @@ class Prefetched(Wrapped):
         waited, self._waited = self._waited, 0.0
         return waited
 
-    def _asked(self, request: Request) -> Batch:
+    def worker_processes(self) -> list[int]:
+        """Process numbers of the workers at work."""
+        aheads = [ahead for ahead in (self._samples, self._conditions) if ahead.loader is not None]
+        return [process.pid for ahead in aheads for process in ahead.loader._iterator._workers]  # type: ignore[union-attr]
+
+    def _asked(self, ahead: _Ahead, request: Request) -> Packed:
         began = time.perf_counter()
         try:
-            if self._loader is None:
-                return getattr(self.data, request[0])(*request[1:])
-            if request != self._expected:
-                self._requests.start(request, self._distance(request))
-                self._stream = iter(self._loader)
-            self._expected = self._last = None  # nothing is known if the next line raises
-            batch, places, error = next(self._stream)
-            self._last, self._expected = request, self._requests.after(request)
+            if not self.workers:
+                return _read(self.data, *request)
+            answer, places, error = ahead.ask(request)
         finally:
             self._waited += time.perf_counter() - began
-        if error is not None:
-            self._expected = None
+        if error is not None or answer is None:
+            ahead.forget()
             raise DataError(error)
         self._merge(places)
-        return Batch(self._moved(batch[0]), self._moved(batch[1]), None if batch[2] is None else self._moved(batch[2]))
-
-    def _moved(self, part: Tensor) -> Tensor:
-        return part.to(self._device, non_blocking=True)
-
-    def _distance(self, request: Request) -> int:
-        """How far apart requests are likely to be: as the last two were, or next to each other in all ranks."""
-        kind, start, count = request
-        if self._last is not None and self._last[0] == kind and self._last[2] == count and start > self._last[1]:
-            return start - self._last[1]
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        ranks = torch.distributed.get_world_size() if distributed else 1
-        return count if kind == "examples" else count * ranks
+        return answer
 
     def _merge(self, places: dict[str, str]) -> None:
         """Counts what the workers tolerated, each by itself, together."""
@@ -124,6 +129,70 @@ class Prefetched(Wrapped):
                 if len(self._damaged) >= self.tolerate:
                     raise DataError(f"{place}: {reason} (one more than tolerate = {self.tolerate})")
                 self._damaged[place] = reason
+
+
+class _Ahead:
+    """Workers that read what is likely to be asked for next. They start with the first request."""
+
+    def __init__(self, workers: int, ahead: int, start_method: str, pinned: bool, *, packed: bytes, seed: int) -> None:
+        self._workers, self._ahead, self._start_method, self._pinned = workers, ahead, start_method, pinned
+        self._packed, self._seed = packed, seed
+        self._requests = _Requests()
+        self.loader: DataLoader | None = None
+        self._stream: Iterator[Any] = iter(())
+        self._expected: Request | None = None
+        self._last: Request | None = None
+
+    def ask(self, request: Request) -> tuple[Packed | None, dict[str, str], str | None]:
+        """What `_InWorker` answers."""
+        if self.loader is None:
+            self.loader = DataLoader(
+                _InWorker(self._packed, self._seed),
+                batch_size=None,
+                sampler=self._requests,
+                num_workers=self._workers,
+                prefetch_factor=self._ahead,
+                persistent_workers=True,
+                multiprocessing_context=self._start_method,
+                pin_memory=self._pinned,
+                worker_init_fn=_leave_inherited,
+            )
+        if request != self._expected:
+            self._requests.start(request, self._distance(request))
+            self._stream = iter(self.loader)
+        self._expected = self._last = None  # nothing is known if the next line raises
+        answer = next(self._stream)
+        self._last, self._expected = request, self._requests.after(request)
+        return answer
+
+    def forget(self) -> None:
+        """The next request starts anew."""
+        self._expected = None
+
+    def _distance(self, request: Request) -> int:
+        """How far apart requests are likely to be: as the last two were, or next to each other in all ranks."""
+        kind, start, count = request
+        if self._last is not None and self._last[0] == kind and self._last[2] == count and start > self._last[1]:
+            return start - self._last[1]
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        ranks = torch.distributed.get_world_size() if distributed else 1
+        return count if kind in ("examples", "condition_examples") else count * ranks
+
+
+def _end(aheads: list[_Ahead]) -> None:
+    """Ends the workers of a data set that nobody holds any longer.
+
+    A DataLoader that is found in a cycle of garbage loses its queues before it can use them to tell the workers, and
+    waits five seconds for each. These are never found there: whoever calls this function holds them.
+    """
+    for ahead in aheads:
+        ahead.loader, ahead._stream = None, iter(())
+
+
+def _leave_inherited(worker: int) -> None:
+    """A forked worker inherits other data sets. One of them may be garbage: collected in the worker, it would tell its
+    own workers to end, which are not the worker's to end, and wait for them."""
+    gc.freeze()
 
 
 class _Requests:
@@ -154,15 +223,24 @@ class _InWorker(TorchDataset):
         self._packed, self._seed = packed, seed
         self._data: Dataset | None = None
 
-    def __getitem__(self, request: Request) -> tuple[tuple[Tensor | None, ...] | None, dict[str, str], str | None]:
-        """The batch, damaged samples in it, and instead of both what ended the reading."""
+    def __getitem__(self, request: Request) -> tuple[Packed | None, dict[str, str], str | None]:
+        """What was read, damaged samples in it, and instead of both what ended the reading."""
         try:
             if self._data is None:
                 data: Dataset = pickle.loads(self._packed)
                 data.open(seed=self._seed, device=torch.device("cpu"))
                 self._data = data
             self._data.damaged().clear()  # this process counts only what it is about to hand over
-            batch = getattr(self._data, request[0])(*request[1:])
-            return tuple(batch), dict(self._data.damaged()), None
+            return _read(self._data, *request), dict(self._data.damaged()), None
         except DataError as error:
             return None, {}, str(error)
+
+
+def _read(data: Dataset, kind: str, start: int, count: int) -> Packed:
+    """The answer to a request."""
+    if kind == "condition_batch":
+        return None, dict(data.condition_batch(start, count)), None
+    if kind == "condition_examples":
+        return None, dict(data.condition_examples(start, count)), None
+    batch = data.batch(start, count) if kind == "batch" else data.examples(start, count)
+    return batch.images, dict(batch.condition), batch.sources

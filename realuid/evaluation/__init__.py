@@ -1,12 +1,15 @@
-"""Figures of generated images, and how they are shown.
+"""Judging generated images, and how they are shown.
 
-evaluator            one feature network, one reference, several metrics, yardsticks
-features, pretrained feature networks (inception, lite0 and resizing are their parts)
-metric               what a metric is: a torchmetrics Metric of features
-frechet, kernel, inception_score, neighbours, paired     the metrics
-reference, store     reference statistics and features on disk
-stamps               which figures may be compared
+    value = metric(what it reads of generated images, what it reads of real ones)
+
+metric               the contract: what a metric reads of images, features and conditions, and what it returns
+frechet, classwise, kernel, inception_score, label_accuracy, class_share, neighbours     such metrics
+paired               metrics of images that have one right answer each
+features, pretrained_features                     feature networks (inception, lite0 and resizing are their parts)
 inputs, draws        what images are made from: image i depends on (seed, i) alone
-report, comparison, study                                pages and tables
-page, charts, grids, history                             their parts
+real_images, reference, store                     real images, statistics in files, what was measured before
+baselines            distances between sets that are known
+evaluator            all of these together
+provenance           which values may be compared
+image_grid           images side by side
 """

@@ -1,4 +1,4 @@
-"""How many of the generated images are of some classes: whether a student draws what its teacher never saw."""
+"""The share of generated images of chosen classes: it shows whether a student draws what its teacher never saw."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ __all__ = ["ClassShare"]
 class ClassShare(FeatureMetric):
     """`class_share`: share in [0, 1] of the generated images that the feature network reads as one of `labels`.
 
-    It looks at no real image, and at no label that was asked for.
+    It uses neither real images nor the labels that were asked for.
+
+    Args:
+        labels: the chosen classes, from 0.
 
     Raises:
         ValueError: if no label is given; when computed, if the network has no such class.
     """
 
-    figures = ("class_share",)
+    names = ("class_share",)
     higher_is_better = True
-    reads = "logits"
-    needs_real = False
+    reads = ("logits",)
+    reads_real = ()
+    least = 1
 
     def __init__(self, *, labels: Sequence[int]) -> None:
         if not labels or min(labels) < 0:
@@ -35,8 +39,10 @@ class ClassShare(FeatureMetric):
     def settings(self) -> dict[str, object]:
         return {"labels": list(self.labels)}
 
-    def judge(self, real: Tensor, made: Tensor) -> dict[str, float]:
-        if max(self.labels) >= made.shape[1]:
-            raise ValueError(f"ClassShare.labels names {max(self.labels)}, the network knows {made.shape[1]} classes")
-        chosen = torch.isin(made.argmax(dim=1), torch.tensor(self.labels, device=made.device))
+    def judge(self, real: Tensor, generated: Tensor) -> dict[str, float]:
+        if max(self.labels) >= generated.shape[1]:
+            raise ValueError(
+                f"ClassShare.labels names {max(self.labels)}, the network knows {generated.shape[1]} classes"
+            )
+        chosen = torch.isin(generated.argmax(dim=1), torch.tensor(self.labels, device=generated.device))
         return {"class_share": chosen.double().mean().item()}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from realuid.keys import key
+from realuid.utils.keys import key
 
 __all__ = ["balanced_labels", "noise"]
 

@@ -1,15 +1,14 @@
 """Feature networks: what maps images to the numbers in which distributions are compared.
 
-A distance means something only beside the network it was measured with. So every network carries a name, a checksum of
-its weights and its rule for resizing, which go into the stamp of each result. Networks trained elsewhere are in
-`pretrained.py`.
+A distance depends on the network in whose features it was measured. So the provenance of each result names the network,
+the checksum of its weights and its resizing. Networks that were trained elsewhere are in `pretrained_features.py`.
 """
 
 import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,24 +18,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realuid import checkpoints
-from realuid.atomic import write_atomically
+from realuid.conditions import LABEL
 from realuid.data.dataset import Dataset
-from realuid.data.location import locate
 from realuid.data.pixels import to_float
-from realuid.errors import DataError
+from realuid.data.shards.location import locate
+from realuid.utils.atomic import write_atomically
+from realuid.utils.errors import DataError
+from realuid.utils.limits import check_at_most
+from realuid.utils.progress import Progress
 
 __all__ = ["FeatureNetwork", "SmallClassifier"]
+
+
+LEAST = 4
+"""Images that a classifier is trained on and measured with: 80% and 20% are at least one each."""
 
 
 class FeatureNetwork(nn.Module, ABC):
     """uint8 images [N, C, H, W] in, float features [N, num_features] out, always in evaluation mode and float32.
 
     Attributes:
-        name: what results are stamped with.
+        name: what results are recorded with.
         num_features: width of the features.
-        resize: how images are brought to the size that the network wants, and scaled; stamped, too.
-        reads_labels: whether its classes are those of the data, so that `predict` is offered.
-        has_logits: whether it knows classes of any kind, so that `logits` is offered.
+        resize: how images are resized and scaled for the network; recorded with results.
+        reads_labels: whether its classes are those of the data; `predict` works then.
+        has_logits: whether it is a classifier; `logits` works then.
+        reads_prompts: whether it says how images fit prompts; `scores` works then.
     """
 
     name: str
@@ -44,6 +51,7 @@ class FeatureNetwork(nn.Module, ABC):
     resize: str = "none"
     reads_labels: bool = False
     has_logits: bool = False
+    reads_prompts: bool = False
 
     @abstractmethod
     def prepare(self, data: Dataset, device: torch.device | str) -> None:
@@ -61,13 +69,38 @@ class FeatureNetwork(nn.Module, ABC):
         with self._plain():
             return self.embed(images.to(self.device))
 
+    def extract(self, parts: Iterable[Tensor], count: int) -> Tensor:
+        """Features [count, num_features], on the CPU, of as many uint8 images [N, C, H, W] that come in parts."""
+        progress, found = Progress(f"images seen by {self.name}", count), []
+        for part in parts:
+            if len(part):
+                found.append(self(part).cpu())
+                progress.advance(len(part))
+        return torch.cat(found) if found else torch.empty(0, self.num_features)
+
     def logits(self, features: Tensor) -> Tensor:
         """Logits [N, classes] of features [N, num_features], where `has_logits` is true."""
         raise NotImplementedError(f"{self.name} knows no classes")
 
+    def lacks(self, names: Iterable[str]) -> list[str]:
+        """Those of the `names` of what metrics read that it does not give."""
+        offered = {"logits": self.has_logits, "scores": self.reads_prompts}
+        return [name for name in names if not offered.get(name, True)]
+
+    def scores(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores [N] of features [N, num_features] beside the images' prompts, where `reads_prompts` is true."""
+        raise NotImplementedError(f"{self.name} reads no prompts")
+
     def predict(self, images: Tensor) -> Tensor:
         """Labels [N] (int64) read from uint8 images [N, C, H, W], where `reads_labels` is true."""
         raise NotImplementedError(f"{self.name} reads no labels")
+
+    def check(self, data: Dataset) -> None:
+        """Makes sure, before anything is trained, that it can be prepared for images like those of `data`, opened.
+
+        Raises:
+            DataError: if it cannot; also what is missing, such as a file of weights, where that is seen at a glance.
+        """
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +120,7 @@ class FeatureNetwork(nn.Module, ABC):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             yield
 
-    def stamp(self) -> dict[str, object]:
+    def provenance(self) -> dict[str, object]:
         """What must be equal for two results to be comparable: `network`, `network_sha256` and `resize`."""
         return {"network": self.name, "network_sha256": self.checksum, "resize": self.resize}
 
@@ -96,12 +129,13 @@ class SmallClassifier(FeatureNetwork):
     """A small convolutional classifier of the data's own labels; for sets that no published network knows.
 
     It is trained once, on 80% of the real images, and kept as a file beside the data; its accuracy on the other 20% is
-    logged, stored and stamped. The features are its 64 penultimate values, before their nonlinearity (nearer to a
+    logged, stored and recorded. The features are its 64 penultimate values, before their nonlinearity (nearer to a
     Gaussian, which is what a Frechet distance assumes), each shifted and scaled to zero mean and unit variance on all
     real images: otherwise the scale of a distance would be an accident of training.
 
-    The weights, and with them the distances, depend on the machine that trained them: compare only results whose stamps
-    agree. On the CPU the same machine and thread count give the same weights again; a GPU may differ in the last bits.
+    The weights, and with them the distances, depend on the machine that trained them: compare only results of equal
+    provenance. On the CPU the same machine and thread count give the same weights again; a GPU may differ in the last
+    bits.
 
     Args:
         width: channels of the first layer; a multiple of 8.
@@ -122,6 +156,7 @@ class SmallClassifier(FeatureNetwork):
         super().__init__()
         if width < 8 or width % 8:
             raise ValueError(f"SmallClassifier.width must be a multiple of 8, not {width}")
+        check_at_most(8192, width=width, epochs=epochs)
         self.width, self.epochs, self.seed, self.cache = width, epochs, seed, cache
         self.accuracy = float("nan")  # on the held-out 20%, known after prepare
 
@@ -129,13 +164,9 @@ class SmallClassifier(FeatureNetwork):
         """Read the weights trained on `data` before, or train and keep them.
 
         Raises:
-            DataError: the data has fewer than two classes, the kept file is damaged, or there is no place for it.
+            DataError: as `check` does, or the kept file is damaged.
         """
-        if data.classes < 2:
-            raise DataError("SmallClassifier learns from labels: evaluate against the data with its classes declared")
-        folder = self.cache or locate("features")
-        if "://" in folder:
-            raise DataError(f"{folder} is no local folder: bind SmallClassifier.cache to one")
+        self.check(data)
         settings = {
             "format": 1,  # count up when the architecture or the training below changes
             "data": data.checksum,
@@ -146,7 +177,7 @@ class SmallClassifier(FeatureNetwork):
             "seed": self.seed,
         }
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        path = Path(folder) / f"{self.name}-{key}.pt"
+        path = Path(self._folder) / f"{self.name}-{key}.pt"
         self._build(data.shape, data.classes)
         self.to(device)
         if path.exists():
@@ -158,6 +189,20 @@ class SmallClassifier(FeatureNetwork):
             write_atomically(path, lambda file: torch.save(content, file))
             logger.info("{}: trained in {:.1f} s", self.name, time.perf_counter() - start)
         logger.info("{}: held-out accuracy {:.4f}, weights in {}", self.name, self.accuracy, path)
+
+    def check(self, data: Dataset) -> None:
+        """Raises DataError if the data has fewer than two classes or four images, or there is no place to keep the
+        weights."""
+        if data.classes < 2:
+            raise DataError("SmallClassifier learns from labels: evaluate against the data with its classes declared")
+        if len(data) < LEAST:
+            raise DataError(f"SmallClassifier learns from {LEAST} images or more, and there are {len(data)}")
+        if "://" in self._folder:
+            raise DataError(f"{self._folder} is no local folder: bind SmallClassifier.cache to one")
+
+    @property
+    def _folder(self) -> str:
+        return self.cache or locate("features")
 
     def embed(self, images: Tensor) -> Tensor:
         return (self.body(to_float(images)) - self.mean) / self.deviation
@@ -172,8 +217,8 @@ class SmallClassifier(FeatureNetwork):
             parts = (self.head(self.body(to_float(part.to(self.device)))) for part in images.split(batch))
             return torch.cat([logits.argmax(dim=1).cpu() for logits in parts])
 
-    def stamp(self) -> dict[str, object]:
-        return super().stamp() | {"accuracy": self.accuracy}
+    def provenance(self) -> dict[str, object]:
+        return super().provenance() | {"accuracy": self.accuracy}
 
     def _build(self, shape: tuple[int, int, int], classes: int) -> None:
         channels, height, width = shape
@@ -201,7 +246,7 @@ class SmallClassifier(FeatureNetwork):
 
     def _read(self, path: Path) -> None:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = checkpoints.load(str(path))
             self.load_state_dict(content["weights"])
             self.accuracy = content["accuracy"]
         except Exception as error:  # whatever a damaged archive raises says nothing about the file
@@ -217,6 +262,7 @@ class SmallClassifier(FeatureNetwork):
                     weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
 
         real = data.examples(0, len(data))
+        labels = real.condition[LABEL]
         order = torch.randperm(len(real.images), generator=generator)
         train, held_out = order.tensor_split([round(0.8 * len(order))])
         steps = self.epochs * -(-len(train) // batch)
@@ -228,7 +274,7 @@ class SmallClassifier(FeatureNetwork):
                 images = _shifted(real.images[chosen], generator)
                 with torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
                     logits = self.head(self.body(to_float(images.to(self.device))))
-                    loss = F.cross_entropy(logits, real.labels[chosen].to(self.device))
+                    loss = F.cross_entropy(logits, labels[chosen].to(self.device))
                     optimizer.zero_grad()
                     loss.backward()
                 optimizer.step()
@@ -239,7 +285,7 @@ class SmallClassifier(FeatureNetwork):
         self.mean.copy_(features.mean(dim=0))
         self.deviation.copy_(features.std(dim=0).clamp(min=1e-6))
         read = self.predict(real.images[held_out])
-        self.accuracy = (read == real.labels[held_out].cpu()).double().mean().item()
+        self.accuracy = (read == labels[held_out].cpu()).double().mean().item()
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:

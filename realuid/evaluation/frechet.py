@@ -7,53 +7,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from realuid.evaluation.metric import FeatureMetric
+from realuid.evaluation.metric import FeatureMetric, Samples
+from realuid.evaluation.moments import Moments, sums
 
 __all__ = ["Frechet"]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean `[d]` and covariance `[d, d]` (of divisor n - 1) of features, float64."""
-
-    mean: Tensor
-    covariance: Tensor
-
-    @classmethod
-    def of_sums(cls, count: Tensor | int, total: Tensor, outer: Tensor) -> Moments:
-        """From n, the sum of x `[d]` and the sum of x x^T `[d, d]`.
-
-        Raises:
-            ValueError: if n < 2.
-        """
-        n = int(count)
-        if n < 2:
-            raise ValueError(f"mean and covariance need at least 2 images, got {n}")
-        mean = total / n
-        return cls(mean, (outer - n * torch.outer(mean, mean)) / (n - 1))
-
-    @classmethod
-    def of(cls, features: Tensor, batch: int = 5000) -> Moments:
-        """Of features `[n, d]`."""
-        total, outer = sums(features, batch)
-        return cls.of_sums(len(features), total, outer)
-
-
-def sums(features: Tensor, batch: int = 5000) -> tuple[Tensor, Tensor]:
-    """Sum of x `[d]` and of x x^T `[d, d]` over features `[n, d]`, in float64, a part of them at a time."""
-    size = features.shape[1]
-    total = torch.zeros(size, dtype=torch.float64, device=features.device)
-    outer = torch.zeros(size, size, dtype=torch.float64, device=features.device)
-    for part in features.split(batch):
-        x = part.double()
-        total += x.sum(dim=0)
-        outer += x.T @ x
-    return total, outer
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
@@ -83,36 +43,36 @@ class Frechet(FeatureMetric):
     it: compare only equal numbers.
     """
 
-    figures = ("frechet",)
+    names = ("frechet",)
     halves = 10
+    takes_moments = True
 
     def _declare(self) -> None:
         self.reference: Moments | None = None
-        for name in ("real", "made"):
+        for side in ("real", "generated"):
             # Two numbers that do not know the width of the features yet; a sum over ranks adds them up.
-            self.add_state(f"{name}_count", default=torch.tensor(0), dist_reduce_fx="sum")
-            self.add_state(f"{name}_total", default=torch.zeros(1, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(f"{name}_outer", default=torch.zeros(1, 1, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(f"{side}_count", default=torch.tensor(0))
+            self.add_state(f"{side}_total", default=torch.zeros(1, dtype=torch.float64))
+            self.add_state(f"{side}_outer", default=torch.zeros(1, 1, dtype=torch.float64))
 
     def refer_to(self, moments: Moments) -> None:
-        """Compares with given moments, of which there are no images, instead of with real features."""
         self.reference = moments
 
-    def judge(self, real: Tensor, made: Tensor) -> dict[str, float]:
-        return {"frechet": frechet_distance(Moments.of(made), Moments.of(real))}
+    def judge(self, real: Tensor, generated: Tensor) -> dict[str, float]:
+        return {"frechet": frechet_distance(Moments.of(generated), Moments.of(real))}
 
-    def _add(self, name: str, features: Tensor, rows: Tensor) -> None:
-        if name == "real":
+    def _add(self, side: str, samples: Samples, rows: Tensor) -> None:
+        if side == "real":
             self.reference = None
-        total, outer = sums(features)
-        for state, value in (("count", len(features)), ("total", total), ("outer", outer)):
-            setattr(self, f"{name}_{state}", getattr(self, f"{name}_{state}") + value)
+        total, outer = sums(samples["features"])
+        for state, value in (("count", len(rows)), ("total", total), ("outer", outer)):
+            self.states[f"{side}_{state}"] = self.states[f"{side}_{state}"] + value
 
     def compute(self) -> dict[str, float]:
         real = self.reference or self._moments("real")
-        if not self._is_synced:  # else these are the sums of all ranks, which this rank forgets again
+        if not self.together:  # else these are the sums of all ranks, which this rank forgets again
             self.reference = real
-        return {"frechet": frechet_distance(self._moments("made"), real)}
+        return {"frechet": frechet_distance(self._moments("generated"), real)}
 
-    def _moments(self, name: str) -> Moments:
-        return Moments.of_sums(*(getattr(self, f"{name}_{state}") for state in ("count", "total", "outer")))
+    def _moments(self, side: str) -> Moments:
+        return Moments.of_sums(*(self.states[f"{side}_{state}"] for state in ("count", "total", "outer")))

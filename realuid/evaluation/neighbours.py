@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from realuid.evaluation.metric import FeatureMetric
-from realuid.keys import key
+from realuid.utils.keys import key
 
 __all__ = ["DensityCoverage", "Memorisation", "PrecisionRecall"]
 
@@ -14,7 +14,8 @@ __all__ = ["DensityCoverage", "Memorisation", "PrecisionRecall"]
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances `[m, n]` between features `[m, d]` and `[n, d]`, float64.
 
-    By products, whose rounding is some 1e-8 of the features' length: a copy comes out there and not at zero.
+    They are computed from inner products. Rounding is about 1e-8 of the features' norm, so copies are that far apart
+    instead of zero.
     """
     x, y = x.double(), y.double()
     squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * (x @ y.T)
@@ -38,8 +39,17 @@ def nearest(x: Tensor, y: Tensor, k: int, *, skip_self: bool = False, batch: int
 
 
 def inside(x: Tensor, centres: Tensor, radii: Tensor, batch: int = 2000) -> tuple[Tensor, Tensor]:
-    """In how many of the balls around the centres `[n, d]` with radii `[n]` each of x `[m, d]` lies, `[m]`, and
-    whether each ball holds any, `[n]`."""
+    """Balls around centres, and the points in them.
+
+    Args:
+        x: points `[m, d]`.
+        centres: of the balls `[n, d]`.
+        radii: of the balls `[n]`.
+        batch: points a pass.
+
+    Returns:
+        For each point the number of balls that hold it `[m]`, and for each ball whether it holds a point `[n]`.
+    """
     counts, held = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     for part in x.split(batch):
         within = distances(part, centres) <= radii
@@ -49,7 +59,7 @@ def inside(x: Tensor, centres: Tensor, radii: Tensor, batch: int = 2000) -> tupl
 
 
 def some(features: Tensor, limit: int, seed: int) -> Tensor:
-    """At most `limit` of features `[n, d]`, chosen at random by the seed, in their order."""
+    """At most `limit` of the features `[n, d]`, chosen at random by the seed; they keep their order."""
     if len(features) <= limit:
         return features
     generator = torch.Generator().manual_seed(key("neighbours", seed))
@@ -61,7 +71,7 @@ class _Neighbours(FeatureMetric):
 
     Args:
         k: neighbours.
-        limit: images of either side that are looked at, chosen at random; the work grows with its square.
+        limit: largest number of images used of either side, chosen at random; the work grows with its square.
         seed: of that choice.
     """
 
@@ -70,7 +80,7 @@ class _Neighbours(FeatureMetric):
     def __init__(self, *, k: int, limit: int = 10_000, seed: int = 0) -> None:
         if k < 1 or limit <= k:
             raise ValueError(f"{type(self).__name__} needs k >= 1 and limit > k, got {k} and {limit}")
-        self.k, self.limit, self.seed = k, limit, seed
+        self.k, self.limit, self.seed, self.least = k, limit, seed, k + 1
         super().__init__()
 
     def settings(self) -> dict[str, object]:
@@ -81,8 +91,8 @@ class _Neighbours(FeatureMetric):
             raise ValueError(f"{type(self).__name__} needs more than k = {self.k} images, got {len(features)}")
         return nearest(features, features, self.k, skip_self=True)[:, -1]
 
-    def _limited(self, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
-        return some(real, self.limit, self.seed), some(made, self.limit, self.seed)
+    def _limited(self, real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
+        return some(real, self.limit, self.seed), some(generated, self.limit, self.seed)
 
 
 class PrecisionRecall(_Neighbours):
@@ -91,19 +101,19 @@ class PrecisionRecall(_Neighbours):
 
     Args:
         k: neighbours; 3 in the paper.
-        limit: images of either side that are looked at, chosen at random; both figures depend on it.
+        limit: largest number of images used of either side, chosen at random; both values depend on it.
         seed: of that choice.
     """
 
-    figures = ("precision", "recall")
+    names = ("precision", "recall")
 
     def __init__(self, *, k: int = 3, limit: int = 10_000, seed: int = 0) -> None:
         super().__init__(k=k, limit=limit, seed=seed)
 
-    def judge(self, real: Tensor, made: Tensor) -> dict[str, float]:
-        real, made = self._limited(real, made)
-        among_real, _ = inside(made, real, self._radii(real))
-        among_made, _ = inside(real, made, self._radii(made))
+    def judge(self, real: Tensor, generated: Tensor) -> dict[str, float]:
+        real, generated = self._limited(real, generated)
+        among_real, _ = inside(generated, real, self._radii(real))
+        among_made, _ = inside(real, generated, self._radii(generated))
         return {
             "precision": (among_real > 0).double().mean().item(),
             "recall": (among_made > 0).double().mean().item(),
@@ -114,27 +124,27 @@ class DensityCoverage(_Neighbours):
     """`density`: how many real balls hold a generated image, in units of k, so that 1 is the data's own;
     `coverage`: share of the real balls that hold a generated image (Naeem et al., 2020, arXiv:2002.09797).
 
-    Sturdier than precision and recall: a lone outlier among the generated images gains nothing.
+    More robust than precision and recall: a single outlier among the generated images does not raise them.
 
     Args:
         k: neighbours; 5 in the paper.
-        limit: images of either side that are looked at, chosen at random; both figures depend on it.
+        limit: largest number of images used of either side, chosen at random; both values depend on it.
         seed: of that choice.
     """
 
-    figures = ("density", "coverage")
+    names = ("density", "coverage")
 
     def __init__(self, *, k: int = 5, limit: int = 10_000, seed: int = 0) -> None:
         super().__init__(k=k, limit=limit, seed=seed)
 
-    def judge(self, real: Tensor, made: Tensor) -> dict[str, float]:
-        real, made = self._limited(real, made)
-        counts, held = inside(made, real, self._radii(real))
+    def judge(self, real: Tensor, generated: Tensor) -> dict[str, float]:
+        real, generated = self._limited(real, generated)
+        counts, held = inside(generated, real, self._radii(real))
         return {"density": counts.double().mean().item() / self.k, "coverage": held.double().mean().item()}
 
 
 class Memorisation(FeatureMetric):
-    """Whether generated images are copies of the real ones they were learnt from.
+    """Whether generated images are copies of training images.
 
     `memorised`: share of the generated images whose nearest real image is less than a third as far as the second
     nearest (Yoon et al., 2023, "Diffusion probabilistic models generalize when they fail to memorize").
@@ -143,12 +153,13 @@ class Memorisation(FeatureMetric):
     `memorised_real`: the share that real images themselves reach: near-duplicates in the data.
 
     Args:
-        limit: generated images, and real ones in their place, that are looked at; chosen at random. Neighbours are
-            always sought among all real images.
+        limit: largest number of generated images, and for `memorised_real` of real ones, whose neighbours are sought;
+            chosen at random. Neighbours are sought among all real images.
         seed: of that choice.
     """
 
-    figures = ("memorised", "nearest_ratio", "memorised_real")
+    names = ("memorised", "nearest_ratio", "memorised_real")
+    least = 3
 
     def __init__(self, *, limit: int = 10_000, seed: int = 0) -> None:
         if limit < 2:
@@ -159,10 +170,10 @@ class Memorisation(FeatureMetric):
     def settings(self) -> dict[str, object]:
         return {"limit": self.limit, "seed": self.seed}
 
-    def judge(self, real: Tensor, made: Tensor) -> dict[str, float]:
+    def judge(self, real: Tensor, generated: Tensor) -> dict[str, float]:
         if len(real) < 3:
             raise ValueError(f"Memorisation needs at least 3 real images, got {len(real)}")
-        to_real = nearest(some(made, self.limit, self.seed), real, 2)
+        to_real = nearest(some(generated, self.limit, self.seed), real, 2)
         chosen = some(torch.arange(len(real), device=real.device), self.limit, self.seed)
         own = nearest(real[chosen], real, 3)[:, 1:]  # the nearest of all is the image itself
         copied, twins = ((d[:, 0] < d[:, 1] / 3).double().mean().item() for d in (to_real, own))

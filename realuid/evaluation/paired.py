@@ -8,35 +8,39 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from realuid.data.pixels import to_float
-from realuid.errors import DataError
+from realuid.evaluation.accumulator import Accumulator
+from realuid.utils.errors import DataError
 
 __all__ = ["LPIPS", "PSNR", "SSIM"]
 
 
-class PairMetric(Metric, ABC):
+class PairMetric(Accumulator, ABC):
     """Sums over pairs, so that batches and ranks may share them out; uint8 images on both sides.
 
     Attributes:
-        figure: name of what `compute` returns.
+        name: of what `compute` returns.
         higher_is_better: whether it rises with quality.
     """
 
-    full_state_update = False
-    figure: ClassVar[str]
-    total: Tensor
-    count: Tensor
+    name: ClassVar[str]
 
     def __init__(self) -> None:
-        super().__init__(sync_on_compute=False)
-        self.add_state("total", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        super().__init__()
+        self.add_state("total", default=torch.tensor(0.0, dtype=torch.float64))
+        self.add_state("count", default=torch.tensor(0.0, dtype=torch.float64))
+
+    def settings(self) -> dict[str, object]:
+        """What two values must share beside the images to be comparable."""
+        return {}
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises DataError if images of this shape (C, H, W) cannot be compared; seen at a glance, before training."""
 
     def prepare(self, shape: tuple[int, int, int], device: torch.device | str) -> None:
         """Makes ready for images of this shape (C, H, W); raises DataError if that cannot be."""
+        self.check(shape)
 
     @abstractmethod
     def contribution(self, images: Tensor, truth: Tensor) -> tuple[Tensor, float]:
@@ -52,17 +56,17 @@ class PairMetric(Metric, ABC):
             raise TypeError(f"{type(self).__name__} takes uint8 images, not {images.dtype} and {truth.dtype}")
         if len(images):
             total, weight = self.contribution(images.to(self.device), truth.to(self.device))
-            self.total += total.double()
-            self.count += weight
+            self.states["total"] += total.double()
+            self.states["count"] += weight
 
     def compute(self) -> float:
-        return (self.total / self.count).item()
+        return (self.states["total"] / self.states["count"]).item()
 
 
 class PSNR(PairMetric):
     """`psnr`: 10 log10(255^2 / mean squared error) in dB, over all pixels together; 148 between equal images."""
 
-    figure = "psnr"
+    name = "psnr"
     higher_is_better = True
 
     def contribution(self, images: Tensor, truth: Tensor) -> tuple[Tensor, float]:
@@ -76,14 +80,18 @@ class SSIM(PairMetric):
     """`ssim`: structural similarity (Wang et al., 2004) through a Gaussian window of 11 pixels, sigma 1.5, range 255,
     mean over the images; only where the window lies inside the image, as in the paper."""
 
-    figure = "ssim"
+    name = "ssim"
     higher_is_better = True
 
-    def prepare(self, shape: tuple[int, int, int], device: torch.device | str) -> None:
+    def check(self, shape: tuple[int, int, int]) -> None:
         if min(shape[1:]) < 11:
             raise DataError(f"SSIM looks through a window of 11 pixels: images of {shape[1]}x{shape[2]} are too small")
 
     def contribution(self, images: Tensor, truth: Tensor) -> tuple[Tensor, float]:
+        from torchmetrics.functional.image import (
+            structural_similarity_index_measure,  # imported where needed: it is slow
+        )
+
         _, full = structural_similarity_index_measure(
             images.float(), truth.float(), data_range=255.0, reduction="none", return_full_image=True
         )
@@ -102,7 +110,7 @@ class LPIPS(PairMetric):
         network: `alex`, `vgg` or `squeeze`.
     """
 
-    figure = "lpips"
+    name = "lpips"
     higher_is_better = False
 
     def __init__(self, *, network: str = "alex") -> None:
@@ -110,6 +118,9 @@ class LPIPS(PairMetric):
             raise ValueError(f"LPIPS.network is alex, vgg or squeeze, not {network!r}")
         self.network = network
         super().__init__()
+
+    def settings(self) -> dict[str, object]:
+        return {"network": self.network}
 
     def prepare(self, shape: tuple[int, int, int], device: torch.device | str) -> None:
         try:

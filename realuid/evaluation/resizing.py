@@ -1,4 +1,4 @@
-"""How images reach the size that a feature network wants. Published figures differ by their resizing alone."""
+"""How images reach the size that a feature network wants. Published values differ by their resizing alone."""
 
 from __future__ import annotations
 

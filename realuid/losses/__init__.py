@@ -13,6 +13,7 @@ function, the sampled target c, and the weight w(t). With d = f* - f, for a gene
 | `FGM` | SiD with a = 1, not normalised | generated samples |
 | `DiffInstruct` | sg(f - f*) . x1 | generated samples, or a mixture |
 | `DMD` | the same over omega | generated samples, or a mixture |
+| `Reflected` | one of these without real data | generated samples, and real ones with 2 f* - c for c |
 
 Sums run over pixels, means over the batch: the gradient clipping at 1 depends on it.
 """
@@ -24,6 +25,17 @@ from realuid.losses.base import inner as inner
 from realuid.losses.divergences import DMD, DiffInstruct
 from realuid.losses.normalised import NormalisedRealUID
 from realuid.losses.realuid import GeneralRealUID, RealUID
+from realuid.losses.reflected import Reflected
 from realuid.losses.sid import FGM, RealSiD, SiD
 
-__all__ = ["DMD", "FGM", "DiffInstruct", "GeneralRealUID", "NormalisedRealUID", "RealSiD", "RealUID", "SiD"]
+__all__ = [
+    "DMD",
+    "FGM",
+    "DiffInstruct",
+    "GeneralRealUID",
+    "NormalisedRealUID",
+    "RealSiD",
+    "RealUID",
+    "Reflected",
+    "SiD",
+]

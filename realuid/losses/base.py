@@ -1,14 +1,15 @@
-"""What every distillation loss is given, and what the training procedure asks of it."""
+"""What every distillation loss is given, and what the training method asks of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from realuid.targets import Target
+from realuid.paths.interpolants import Coefficients
+from realuid.paths.targets import Target
 
 SMALLEST = 1e-5
 """Least divisor of a normalised loss (SiD's)."""
@@ -26,6 +27,9 @@ class Terms:
     """w(t) `[B]`."""
     teacher: Tensor | None = None
     """f* at x_t; None in a fake step whose loss does not need it."""
+    x_t: Tensor = field(kw_only=True)
+    k: Coefficients = field(kw_only=True)
+    """The path's coefficients at the samples' times `k.t` `[B]`: what a loss that depends on time reads."""
 
 
 def inner(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -58,6 +62,7 @@ class DistillationLoss(ABC):
 
     Attributes:
         fake_step_needs_teacher: whether `fake_loss` reads f*, which then has to be evaluated in every fake step too.
+        fake_step_needs_generated_teacher: whether it then reads f* of generated samples, too, or of real ones alone.
         uses_real_data: whether `fake_loss` wants terms of real samples; if not, they may be None.
         differentiates_networks: whether the generator's gradient flows through f* and f as functions of x_t. If not,
             both may be evaluated without autograd in the generator's step, which saves their backward passes.
@@ -67,11 +72,17 @@ class DistillationLoss(ABC):
     """
 
     fake_step_needs_teacher: bool = False
+    fake_step_needs_generated_teacher: bool = True
     uses_real_data: bool = True
     differentiates_networks: bool = True
 
     def __init__(self, *, target: Target) -> None:
         self.target = target
+
+    def at(self, images: int) -> DistillationLoss:
+        """The loss after the generator was trained on so many images: itself, unless it changes over the run. What it
+        declares does not change."""
+        return self
 
     @abstractmethod
     def fake_loss(self, generated: Terms, real: Terms | None) -> Tensor:

@@ -1,7 +1,7 @@
 r"""Kullback-Leibler divergences along the path: Diff-Instruct and DMD.
 
 The generator's gradient is a difference of scores times dx_t/dtheta; the networks are not differentiated. In the data
-prediction, score_fake - score* = b (f - f*) / a^2 and dx_t = b dx_1 (with latent noise g, a^2 + g^2 for a^2), so that
+prediction, score_fake - score* = b (f - f*) / a^2 and dx_t = b dx_1 (with noise g z, a^2 + g^2 for a^2), so that
 (f - f*) . dx_1/dtheta with weight w(t) is the gradient of the integral of w(t) a^2/b^2 KL(q_t || p_t), where q and p
 are the laws of generated and real x_t.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from realuid.interpolants import combine
 from realuid.losses.base import Terms, inner, omega, teacher_of
 from realuid.losses.realuid import RealUM
-from realuid.targets import Data, Target
+from realuid.paths.interpolants import combine
+from realuid.paths.targets import Data, Target
 
 
 class DiffInstruct(RealUM):
@@ -56,7 +56,7 @@ class DMD(DiffInstruct):
 
     with f, f* and omega, the mean over a sample's entries of |c - f*|, as constants. As in DMD2's code a quotient that
     is not a number counts nothing. DMD's regression on pairs of the teacher is not part of it; DMD2's GAN is
-    `realuid.adversarial`.
+    `realuid.losses.adversarial`.
 
     Args:
         target: must be `Data`.

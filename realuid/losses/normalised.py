@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from realuid.interpolants import combine
 from realuid.losses.base import SMALLEST, DistillationLoss, Terms, inner, teacher_of
 from realuid.losses.realuid import check_shares
-from realuid.targets import Target
+from realuid.paths.interpolants import combine
+from realuid.paths.targets import Target
 
 
 class NormalisedRealUID(DistillationLoss):

@@ -20,7 +20,7 @@ from typing import Literal
 from torch import Tensor
 
 from realuid.losses.base import DistillationLoss, Terms, inner, teacher_of
-from realuid.targets import Target
+from realuid.paths.targets import Target
 
 
 class RealUM(DistillationLoss):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from realuid.losses.base import Terms, omega
 from realuid.losses.realuid import RealUM
-from realuid.targets import Target
+from realuid.paths.targets import Target
 
 
 class RealSiD(RealUM):

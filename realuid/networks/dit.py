@@ -7,20 +7,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from realuid.conditions import LABEL, Condition, class_label
+from realuid.networks.base import Network
+from realuid.networks.cross_attention import CrossAttention, Tokens, text_fields
 from realuid.networks.embedding import sinusoidal
+from realuid.networks.sizes import check_sizes
+from realuid.networks.zero import ZeroLinear
 
 __all__ = ["DiT"]
 
 WAVES = 256
 """Width of the waves that embed time."""
-
-
-class ZeroLinear(nn.Linear):
-    """Starts at zero, as what modulates a block and ends the network should."""
-
-    def reset_parameters(self) -> None:
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
 
 
 class XavierLinear(nn.Linear):
@@ -129,6 +126,20 @@ class Block(nn.Module):
         return x + gate2[:, None] * self.mlp(_modulated(x, shift2, scale2, self.eps))
 
 
+class TextBlock(Block):
+    """A block that attends to tokens between its own attention and its perceptron, as PixArt's do."""
+
+    def __init__(self, width: int, heads: int, hidden: int, eps: float, context: int) -> None:
+        super().__init__(width, heads, hidden, eps)
+        self.cross_attn = CrossAttention(width, context, heads)
+
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        shift, scale, gate, shift2, scale2, gate2 = self.adaLN_modulation(embedding).chunk(6, dim=1)
+        x = x + gate[:, None] * self.attn(_modulated(x, shift, scale))
+        x = x + self.cross_attn(x, tokens, mask)
+        return x + gate2[:, None] * self.mlp(_modulated(x, shift2, scale2, self.eps))
+
+
 class Last(nn.Module):
     """Tokens to patches."""
 
@@ -161,8 +172,8 @@ def positions(rows: int, columns: int, width: int) -> Tensor:
     return torch.cat([across, down], dim=2).flatten(0, 1).float()
 
 
-class DiT(nn.Module):
-    """DiT and SiT: `network(x [B, inputs * C, H, W], time [B], labels [B]) -> [B, height * C, H, W]`.
+class DiT(Network):
+    """DiT and SiT: `network(x [B, in_multiplier * C, H, W], time [B], condition) -> [B, out_multiplier * C, H, W]`.
 
     The label `classes` stands for no class, for classifier-free guidance. The variance that the published models
     predict beside their target is left out; the readers cut it off.
@@ -174,12 +185,13 @@ class DiT(nn.Module):
         depth: number of blocks.
         heads: of attention.
         expansion: hidden units of a perceptron as a multiple of `width`.
-        classes: number of class labels; 0 for an unconditional network, which ignores them.
+        classes: number of class labels; 0 for a network that ignores them.
+        context: width of the token embeddings that its blocks attend to; 0 for a network that reads no text.
         time_scale: the time is multiplied by this before its sinusoidal embedding, whose highest frequency is 1 rad.
         endpoint: whether the lowest frequency of the time embedding is 1/10000 itself, as in diffusers.
         eps: of the norm before a perceptron; 1e-5 in diffusers.
-        height: how many times C channels to predict (`Target.height`).
-        inputs: how many images it is given: x_t, and beside it x0 (a model conditioned on it) and a student's noise.
+        out_multiplier: how many times C channels to predict (`Target.out_multiplier`).
+        in_multiplier: how many images it is given: x_t, beside it x0 (if the model is conditioned on it) and noise.
 
     Raises:
         ValueError: if the shape does not divide into patches, or the width into heads.
@@ -197,13 +209,15 @@ class DiT(nn.Module):
         heads: int = 16,
         expansion: float = 4.0,
         classes: int = 0,
+        context: int = 0,
         time_scale: float = 1.0,
         endpoint: bool = False,
         eps: float = 1e-6,
-        height: int = 1,
-        inputs: int = 1,
+        out_multiplier: int = 1,
+        in_multiplier: int = 1,
     ) -> None:
         super().__init__()
+        check_sizes({"shape": shape, "patch": patch, "width": width, "depth": depth, "heads": heads})
         channels, *size = shape
         if any(side % patch for side in size):
             raise ValueError(f"H and W of shape {tuple(shape)} must be divisible by the patch, {patch}")
@@ -211,21 +225,32 @@ class DiT(nn.Module):
             raise ValueError(f"width = {width} must be divisible by four and by heads = {heads}")
         self.shape, self.classes, self.width, self.heads = tuple(shape), classes, width, heads
         self.patch, self.time_scale, self.rows = patch, time_scale, size[0] // patch
-        self.inputs, self.height = inputs, height
-        self.x_embedder = Patches(inputs * channels, width, patch)
+        self.in_multiplier, self.out_multiplier = in_multiplier, out_multiplier
+        self.conditions = (*class_label(classes), *text_fields(context))
+        self.x_embedder = Patches(in_multiplier * channels, width, patch)
         self.t_embedder = Times(width, endpoint)
         self.y_embedder = Labels(classes, width) if classes else None
         grid = positions(self.rows, size[1] // patch, width)
         self.register_buffer("positions", grid, persistent=False)
-        self.blocks = nn.ModuleList(Block(width, heads, round(width * expansion), eps) for _ in range(depth))
-        self.final_layer = Last(width, patch * patch * height * channels)
+        self.tokens = Tokens(context) if context else None
+        hidden = round(width * expansion)
+        self.blocks = nn.ModuleList(
+            TextBlock(width, heads, hidden, eps, context) if context else Block(width, heads, hidden, eps)
+            for _ in range(depth)
+        )
+        self.final_layer = Last(width, patch * patch * out_multiplier * channels)
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def has_null(self) -> bool:
+        return bool(self.conditions)
+
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         embedding = self.t_embedder(self.time_scale * time)
         if self.y_embedder is not None:
-            embedding = embedding + self.y_embedder(labels)
+            embedding = embedding + self.y_embedder(condition[LABEL])
         h = self.x_embedder(x) + self.positions
+        context = () if self.tokens is None else self.tokens(condition, h.dtype)
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, embedding, *context)
         h = self.final_layer(h, embedding)
         return rearrange(h, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=self.patch, q=self.patch)

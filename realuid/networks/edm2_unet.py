@@ -14,15 +14,19 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from realuid.conditions import LABEL, Condition, class_label
+from realuid.networks.base import Network
 from realuid.networks.edm_layers import Resample, one_hot
-from realuid.networks.edm_layout import Place, layout, sizes
+from realuid.networks.edm_layout import Place, layout, resolutions
+from realuid.networks.sizes import check_sizes
 
 __all__ = ["EDM2UNet"]
 
 
 def _unit(x: Tensor, dim: Sequence[int]) -> Tensor:
     """x scaled to a mean square of one over `dim`."""
-    length = torch.linalg.vector_norm(x, dim=list(dim), keepdim=True, dtype=torch.float32)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    length = torch.linalg.vector_norm(x, dim=list(dim), keepdim=True, dtype=dtype)
     return x / (1e-4 + length / math.sqrt(math.prod([x.shape[axis] for axis in dim]))).to(x.dtype)
 
 
@@ -124,13 +128,13 @@ class Block(nn.Module):
         return rearrange(h, "b n (h w) c -> b (n c) h w", h=x.shape[2])
 
 
-class EDM2UNet(nn.Module):
-    """EDM2's U-Net: `network(x [B, inputs * C, H, H], time [B], labels [B]) -> [B, height * C, H, H]`.
+class EDM2UNet(Network):
+    """EDM2's U-Net: `network(x [B, in_multiplier * C, H, W], time [B], condition) -> [B, out_multiplier * C, H, W]`.
 
     The label `classes` stands for no class: EDM2 gives a row of zeros then, instead of a one-hot row.
 
     Args:
-        shape: (C, H, H) of the images; H divisible by 2^(len(multipliers) - 1).
+        shape: (C, H, W) of the images; H and W divisible by 2^(len(multipliers) - 1).
         width: channels are `width` times a multiplier.
         multipliers: of each resolution, from full resolution down.
         blocks: residual blocks a resolution.
@@ -140,12 +144,12 @@ class EDM2UNet(nn.Module):
         dropout: probability inside residual blocks.
         embedding: width of the embedding as a multiple of `width`; None for the largest multiplier.
         time_width: width of the waves that embed time, as a multiple of `width`; None for the first multiplier.
-        height: how many times C channels to predict (`Target.height`).
-        inputs: how many images it is given: x_t, and beside it x0 (a model conditioned on it) and a student's noise.
+        out_multiplier: how many times C channels to predict (`Target.out_multiplier`).
+        in_multiplier: how many images it is given: x_t, beside it x0 (if the model is conditioned on it) and noise.
 
     Raises:
-        ValueError: if the shape does not divide, a depth in `attention` does not exist, or channels do not divide into
-            heads.
+        ValueError: if the shape does not divide, a depth in `attention` does not exist, channels do not divide into
+            heads, or a number is less than one.
     """
 
     def __init__(
@@ -161,12 +165,15 @@ class EDM2UNet(nn.Module):
         dropout: float = 0.0,
         embedding: int | None = None,
         time_width: int | None = None,
-        height: int = 1,
-        inputs: int = 1,
+        out_multiplier: int = 1,
+        in_multiplier: int = 1,
     ) -> None:
         super().__init__()
+        check_sizes({"shape": shape, "width": width, "multipliers": multipliers, "blocks": blocks})
+        check_sizes({"head_channels": head_channels})
         self.shape, self.classes, self.channels = tuple(shape), classes, shape[0]
-        self.inputs, self.height = inputs, height
+        self.in_multiplier, self.out_multiplier = in_multiplier, out_multiplier
+        self.conditions = class_label(classes)
         widths = [width * multiplier for multiplier in multipliers]
         embedded = max(widths) if embedding is None else width * embedding
         timed = widths[0] if time_width is None else width * time_width
@@ -174,27 +181,35 @@ class EDM2UNet(nn.Module):
         self.emb_noise = MPLayer(timed, embedded, 0)
         self.emb_label = MPLayer(classes, embedded, 0) if classes else None
 
-        sides = sizes(shape, len(multipliers), attention)
-        down, up = layout(sizes=sides, first=widths[0], widths=widths, blocks=blocks, attention=attention)
+        names = resolutions(shape, len(multipliers), attention)
+        self.factor = 2 ** (len(multipliers) - 1)
+        down, up = layout(names=names, first=widths[0], widths=widths, blocks=blocks, attention=attention)
 
         def block(place: Place, encodes: bool) -> Block:
             heads = place.outs // head_channels if place.attends else 0
             return Block(place, encodes=encodes, embedding=embedded, heads=heads, dropout=dropout)
 
-        self.enc = nn.ModuleDict({f"{sides[0]}x{sides[0]}_conv": MPLayer(inputs * shape[0] + 1, widths[0], 3)})
+        self.enc = nn.ModuleDict({f"{names[0]}_conv": MPLayer(in_multiplier * shape[0] + 1, widths[0], 3)})
         self.enc.update({place.name: block(place, encodes=True) for place in down})
         self.dec = nn.ModuleDict({place.name: block(place, encodes=False) for place in up})
         self.joins = frozenset(place.name for place in up if place.joins)
         self.out_gain = nn.Parameter(torch.zeros([]))
-        self.out_conv = MPLayer(widths[0], height * shape[0], 3)
+        self.out_conv = MPLayer(widths[0], out_multiplier * shape[0], 3)
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.out_gain)
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def has_null(self) -> bool:
+        return bool(self.classes)
+
+    def unfit(self, shape: tuple[int, ...]) -> str | None:
+        return self.undivided(shape, self.factor)
+
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         embedding = self.emb_noise(self.emb_fourier(time))
         if self.emb_label is not None:
-            hot = one_hot(labels, self.classes, like=embedding) * math.sqrt(self.classes)
+            hot = one_hot(condition[LABEL], self.classes, like=embedding) * math.sqrt(self.classes)
             embedding = _sum(embedding, self.emb_label(hot), 0.5)
         embedding = _silu(embedding)
         first, *down = self.enc.values()

@@ -12,7 +12,7 @@ class Place(NamedTuple):
     """A block of the U-Net."""
 
     name: str
-    """As in EDM's weights: `32x32_down`, `16x16_block0`, ..."""
+    """As in EDM's weights, height and width first: `32x32_down`, `16x16_block0`, ..."""
     ins: int
     outs: int
     mode: Mode
@@ -21,33 +21,41 @@ class Place(NamedTuple):
     """Whether the features of the way down are concatenated to its input."""
 
 
-def sizes(shape: Sequence[int], depths: int, attention: Sequence[int]) -> list[int]:
-    """Height of the square images at every depth.
+MOST_BLOCKS = 1000
+
+
+def resolutions(shape: Sequence[int], depths: int, attention: Sequence[int]) -> list[str]:
+    """Height and width of the images at every depth, as the names of blocks begin: `32x32`, or `32x64`.
 
     Raises:
-        ValueError: if the shape (C, H, W) does not suit, or a depth in `attention` does not exist.
+        ValueError: if H and W of the shape (C, H, W) do not divide, or a depth in `attention` does not exist.
     """
-    side, factor = shape[1], 2 ** (depths - 1)
-    if shape[2] != side or side % factor:
-        raise ValueError(f"shape {tuple(shape)} must be (C, H, H), H divisible by {factor}: one halving a multiplier")
+    _, height, width = shape
+    factor = 2 ** (depths - 1)
+    if height % factor or width % factor:
+        raise ValueError(f"H and W of shape {tuple(shape)} must be divisible by {factor}, one halving a multiplier")
     if not set(attention) <= set(range(depths)):
         raise ValueError(f"attention depths {list(attention)} must lie in 0..{depths - 1}")
-    return [side // 2**depth for depth in range(depths)]
+    return [f"{height // 2**depth}x{width // 2**depth}" for depth in range(depths)]
 
 
 def layout(
-    *, sizes: Sequence[int], first: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
+    *, names: Sequence[str], first: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
 ) -> tuple[list[Place], list[Place]]:
     """The blocks on the way down, after the first convolution, and on the way up.
 
     Args:
-        sizes: height of the images at every depth.
+        names: of the depths, see `resolutions`.
         first: channels after the first convolution.
         widths: channels at every depth.
         blocks: on the way down, a depth; there is one more on the way up.
         attention: depths whose blocks attend; the middle always does.
+
+    Raises:
+        ValueError: if there are more blocks than any network has.
     """
-    names = [f"{size}x{size}" for size in sizes]
+    if blocks > MOST_BLOCKS:
+        raise ValueError(f"blocks must be at most {MOST_BLOCKS}, got {blocks}")
     current, skips, down, up = first, [first], [], []
     for depth, width in enumerate(widths):
         if depth:

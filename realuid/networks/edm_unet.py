@@ -14,20 +14,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realuid.conditions import LABEL, Condition, class_label
+from realuid.networks.base import Network
 from realuid.networks.edm_layers import Block, Conv, ConvDown, GeometricWaves, Linear, RandomWaves, norm, one_hot
-from realuid.networks.edm_layout import Place, layout, sizes
+from realuid.networks.edm_layout import Place, layout, resolutions
+from realuid.networks.sizes import check_sizes
 
 __all__ = ["DhariwalUNet", "SongUNet"]
 
 
-class _Body(nn.Module):
+class _Body(Network):
     """What both U-Nets share: blocks on the way down and up, all given one embedding."""
 
     def __init__(
         self,
         *,
         shape: tuple[int, int, int],
-        inputs: int,
+        in_multiplier: int,
         first: int,
         widths: Sequence[int],
         blocks: int,
@@ -42,11 +45,12 @@ class _Body(nn.Module):
         `image_taps`, the filter that brings the image to every depth, if it enters there; `gains` of the first and last
         convolution."""
         super().__init__()
-        self.inputs, self.height = inputs, outs // shape[0]
-        sides = sizes(shape, len(widths), attention)
-        down, up = layout(sizes=sides, first=first, widths=widths, blocks=blocks, attention=attention)
-        current = inputs * shape[0]
-        self.enc = nn.ModuleDict({f"{sides[0]}x{sides[0]}_conv": Conv(current, first, 3, gain=gains[0])})
+        self.in_multiplier, self.out_multiplier = in_multiplier, outs // shape[0]
+        names = resolutions(shape, len(widths), attention)
+        self.factor = 2 ** (len(widths) - 1)
+        down, up = layout(names=names, first=first, widths=widths, blocks=blocks, attention=attention)
+        current = in_multiplier * shape[0]
+        self.enc = nn.ModuleDict({f"{names[0]}_conv": Conv(current, first, 3, gain=gains[0])})
         for place in down:
             self.enc[place.name] = block(place)
             if image_taps and place.mode == "down":
@@ -56,6 +60,13 @@ class _Body(nn.Module):
         self.joins = frozenset(place.name for place in up if place.joins)
         self.out_norm = norm(widths[0], eps)
         self.out_conv = Conv(widths[0], outs, 3, gain=gains[1])
+
+    def unfit(self, shape: tuple[int, ...]) -> str | None:
+        return self.undivided(shape, self.factor)
+
+    @property
+    def has_null(self) -> bool:
+        return bool(self.conditions)
 
     def _through(self, x: Tensor, embedding: Tensor) -> Tensor:
         skips: list[Tensor] = []
@@ -82,10 +93,12 @@ class _Classes(nn.Linear):
 
 
 class DhariwalUNet(_Body):
-    """EDM's form of ADM's U-Net: `network(x [B, inputs * C, H, H], time [B], labels [B]) -> [B, height * C, H, H]`.
+    """EDM's form of ADM's U-Net.
+
+    `network(x [B, in_multiplier * C, H, W], time [B], condition) -> [B, out_multiplier * C, H, W]`
 
     Args:
-        shape: (C, H, H) of the images; H divisible by 2^(len(multipliers) - 1).
+        shape: (C, H, W) of the images; H and W divisible by 2^(len(multipliers) - 1).
         width: channels are `width` times a multiplier.
         multipliers: of each resolution, from full resolution down.
         blocks: residual blocks a resolution.
@@ -94,12 +107,12 @@ class DhariwalUNet(_Body):
         classes: number of class labels; 0 for an unconditional network, which ignores them.
         dropout: probability inside residual blocks.
         embedding: width of the embedding as a multiple of `width`.
-        height: how many times C channels to predict (`Target.height`).
-        inputs: how many images it is given: x_t, and beside it x0 (a model conditioned on it) and a student's noise.
+        out_multiplier: how many times C channels to predict (`Target.out_multiplier`).
+        in_multiplier: how many images it is given: x_t, beside it x0 (if the model is conditioned on it) and noise.
 
     Raises:
-        ValueError: if the shape does not divide, a depth in `attention` does not exist, or channels do not divide into
-            heads or groups.
+        ValueError: if the shape does not divide, a depth in `attention` does not exist, channels do not divide into
+            heads or groups, or a number is less than one.
     """
 
     def __init__(
@@ -114,9 +127,11 @@ class DhariwalUNet(_Body):
         classes: int = 0,
         dropout: float = 0.0,
         embedding: int = 4,
-        height: int = 1,
-        inputs: int = 1,
+        out_multiplier: int = 1,
+        in_multiplier: int = 1,
     ) -> None:
+        check_sizes({"shape": shape, "width": width, "multipliers": multipliers, "blocks": blocks})
+        check_sizes({"head_channels": head_channels, "embedding": embedding})
         embedded = width * embedding
 
         def block(place: Place) -> Block:
@@ -137,7 +152,7 @@ class DhariwalUNet(_Body):
 
         super().__init__(
             shape=shape,
-            inputs=inputs,
+            in_multiplier=in_multiplier,
             first=width * multipliers[0],
             widths=[width * multiplier for multiplier in multipliers],
             blocks=blocks,
@@ -146,18 +161,18 @@ class DhariwalUNet(_Body):
             image_taps=None,
             eps=1e-5,
             gains=(None, 0.0),
-            outs=height * shape[0],
+            outs=out_multiplier * shape[0],
         )
-        self.shape, self.classes = tuple(shape), classes
+        self.shape, self.classes, self.conditions = tuple(shape), classes, class_label(classes)
         self.map_noise = GeometricWaves(width, endpoint=False, sines_first=False)
         self.map_layer0 = Linear(width, embedded, gain=None)
         self.map_layer1 = Linear(embedded, embedded, gain=None)
         self.map_label = _Classes(classes, embedded) if classes else None
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         embedding = self.map_layer1(F.silu(self.map_layer0(self.map_noise(time))))
         if self.map_label is not None:
-            embedding = embedding + self.map_label(one_hot(labels, self.classes, like=x))
+            embedding = embedding + self.map_label(one_hot(condition[LABEL], self.classes, like=x))
         return self._through(x, F.silu(embedding))
 
 
@@ -165,7 +180,7 @@ class SongUNet(_Body):
     """DDPM++ and NCSN++ (Song et al. 2011.13456) in EDM's form: calling convention of `DhariwalUNet`.
 
     Args:
-        shape: (C, H, H) of the images; H divisible by 2^(len(multipliers) - 1).
+        shape: (C, H, W) of the images; H and W divisible by 2^(len(multipliers) - 1).
         width: channels are `width` times a multiplier.
         multipliers: of each resolution, from full resolution down.
         blocks: residual blocks a resolution.
@@ -177,8 +192,8 @@ class SongUNet(_Body):
         waves: of fixed geometric frequencies (DDPM++), or of `random` ones drawn once (NCSN++).
         residual_input: whether the image enters the way down at every resolution (NCSN++).
         taps: filter of the resampling: (1, 1) for DDPM++, (1, 3, 3, 1) for NCSN++.
-        height: how many times C channels to predict (`Target.height`).
-        inputs: how many images it is given: x_t, and beside it x0 (a model conditioned on it) and a student's noise.
+        out_multiplier: how many times C channels to predict (`Target.out_multiplier`).
+        in_multiplier: how many images it is given: x_t, beside it x0 (if the model is conditioned on it) and noise.
 
     Raises:
         ValueError: as of `DhariwalUNet`.
@@ -199,9 +214,11 @@ class SongUNet(_Body):
         waves: Literal["geometric", "random"] = "geometric",
         residual_input: bool = False,
         taps: Sequence[int] = (1, 1),
-        height: int = 1,
-        inputs: int = 1,
+        out_multiplier: int = 1,
+        in_multiplier: int = 1,
     ) -> None:
+        check_sizes({"shape": shape, "width": width, "multipliers": multipliers, "blocks": blocks})
+        check_sizes({"embedding": embedding, "time_width": time_width})
         embedded, timed = width * embedding, width * time_width
 
         def block(place: Place) -> Block:
@@ -223,7 +240,7 @@ class SongUNet(_Body):
 
         super().__init__(
             shape=shape,
-            inputs=inputs,
+            in_multiplier=in_multiplier,
             first=width,
             widths=[width * multiplier for multiplier in multipliers],
             blocks=blocks,
@@ -232,9 +249,9 @@ class SongUNet(_Body):
             image_taps=taps if residual_input else None,
             eps=1e-6,
             gains=(1.0, 1e-5),
-            outs=height * shape[0],
+            outs=out_multiplier * shape[0],
         )
-        self.shape, self.classes = tuple(shape), classes
+        self.shape, self.classes, self.conditions = tuple(shape), classes, class_label(classes)
         self.map_noise = (
             RandomWaves(timed) if waves == "random" else GeometricWaves(timed, endpoint=True, sines_first=True)
         )
@@ -242,9 +259,11 @@ class SongUNet(_Body):
         self.map_layer0 = Linear(timed, embedded, gain=1.0)
         self.map_layer1 = Linear(embedded, embedded, gain=1.0)
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         embedding = self.map_noise(time)
         if self.map_label is not None:
-            embedding = embedding + self.map_label(one_hot(labels, self.classes, like=x) * math.sqrt(self.classes))
+            embedding = embedding + self.map_label(
+                one_hot(condition[LABEL], self.classes, like=x) * math.sqrt(self.classes)
+            )
         embedding = F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
         return self._through(x, embedding)

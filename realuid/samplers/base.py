@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from realuid.conversions import UndeterminedError
-from realuid.interpolants import Coefficients, Interpolant, combine
-from realuid.matching import PosteriorMean
-from realuid.samplers.grids import TimeGrid
-from realuid.targets import Target
+from realuid.conditions import Condition
+from realuid.models.matching import PosteriorMean
+from realuid.paths.conversions import UndeterminedError
+from realuid.paths.interpolants import Coefficients, Interpolant, combine
+from realuid.paths.interpolants.base import MOST_STEPS
+from realuid.paths.targets import Target
+from realuid.samplers.time_grids import TimeGrid
+from realuid.utils.progress import step_done
 
 FreshNoise = Callable[[int], Tensor]
 """The k-th standard normal draw `[B, C, ...]` of the samples at hand; draws of different k are independent."""
 
 
 class Trajectory:
-    """A batch of samples on its way from source to data: a model asked for the same labels and sources all along.
+    """A batch of samples on its way from source to data: a model with the same condition and sources all along.
 
     Args:
         model: knows the posterior means.
         x0: source samples `[B, C, ...]`.
-        labels: `[B]`.
+        condition: of the samples.
         noise: the samples' own randomness.
     """
 
-    def __init__(self, model: PosteriorMean, x0: Tensor, labels: Tensor, noise: FreshNoise) -> None:
-        self.model, self.x0, self.labels, self.noise = model, x0, labels, noise
+    def __init__(self, model: PosteriorMean, x0: Tensor, condition: Condition, noise: FreshNoise) -> None:
+        self.model, self.x0, self.condition, self.noise = model, x0, condition, noise
 
     @property
     def interpolant(self) -> Interpolant:
@@ -42,9 +46,16 @@ class Trajectory:
     def at(self, t: float) -> Coefficients:
         return self.interpolant.at(self.times(t))
 
+    @staticmethod
+    def steps(times: Sequence[float]) -> Iterator[tuple[float, float]]:
+        """Start and end of each step, which is counted as done when the next one is asked for."""
+        for i, step in enumerate(pairwise(times), start=1):
+            yield step
+            step_done(i, len(times) - 1)
+
     def predict(self, x: Tensor, t: float, target: Target) -> Tensor:
         """Posterior mean of `target` at x `[B, C, ...]`."""
-        return self.model.predict(x, self.times(t), self.labels, target, self.x0)
+        return self.model.predict(x, self.times(t), self.condition, target, self.x0)
 
 
 class Sampler(ABC):
@@ -59,24 +70,24 @@ class Sampler(ABC):
     """
 
     def __init__(self, *, steps: int, grid: TimeGrid) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        if not 1 <= steps <= MOST_STEPS:
+            raise ValueError(f"steps must be at least 1 and at most {MOST_STEPS:,}, got {steps}")
         self.steps, self.grid = steps, grid
 
-    def __call__(self, model: PosteriorMean, x0: Tensor, labels: Tensor, noise: FreshNoise) -> Tensor:
+    def __call__(self, model: PosteriorMean, x0: Tensor, condition: Condition, noise: FreshNoise) -> Tensor:
         """Data samples `[B, C, ...]`.
 
         Args:
             model: what to sample.
             x0: source samples `[B, C, ...]`.
-            labels: class labels `[B]`.
+            condition: of the samples.
             noise: what is drawn on the way; deterministic samplers draw nothing.
 
         Raises:
             ValueError: as `times`.
         """
         times = self.times(model).tolist()
-        way = Trajectory(model, x0, labels, noise)
+        way = Trajectory(model, x0, condition, noise)
         with torch.no_grad():
             return self._integrate(way, combine([way.at(times[0]).a], [x0]), times)
 
@@ -108,13 +119,15 @@ class Sampler(ABC):
 
     @property
     def name(self) -> str:
-        """How the sampler is named beside a figure, for instance `Euler-50 KarrasGrid(sigma_min=0.002, rho=7.0)`."""
-        own = {name: value for name, value in vars(self).items() if name not in ("steps", "grid")}
-        parts = [
-            _settings(f"{type(self).__name__}-{self.steps}", own) if own else f"{type(self).__name__}-{self.steps}"
-        ]
-        return " ".join([*parts, _settings(type(self.grid).__name__, vars(self.grid))])
+        """How the sampler is named beside a metric, for instance `Euler-50 KarrasGrid(sigma_min=0.002, rho=7.0)`."""
+        own, name = self.settings, f"{type(self).__name__}-{self.steps}"
+        return f"{_call(name, own) if own else name} {_call(type(self.grid).__name__, vars(self.grid))}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the name shows beside steps and grid."""
+        return {name: value for name, value in vars(self).items() if name not in ("steps", "grid")}
 
 
-def _settings(name: str, values: dict[str, object]) -> str:
+def _call(name: str, values: dict[str, object]) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in values.items())})"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from torch import Tensor
 
-from realuid.matching import PosteriorMean
+from realuid.models.matching import PosteriorMean
+from realuid.paths.targets import Target, Velocity
 from realuid.samplers.base import Sampler, Trajectory
-from realuid.targets import Target, Velocity
 
 
 class Euler(Sampler):
@@ -18,7 +16,7 @@ class Euler(Sampler):
         return Velocity()
 
     def _integrate(self, way: Trajectory, x: Tensor, times: list[float]) -> Tensor:
-        for t, s in pairwise(times):
+        for t, s in way.steps(times):
             x = x + (s - t) * way.predict(x, t, Velocity())
         return x
 
@@ -31,7 +29,7 @@ class Heun(Sampler):
         return Velocity()
 
     def _integrate(self, way: Trajectory, x: Tensor, times: list[float]) -> Tensor:
-        for t, s in pairwise(times):
+        for t, s in way.steps(times):
             x = heun_step(way, x, t, s, last=s == times[-1])
         return x
 

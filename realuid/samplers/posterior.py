@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from realuid.couplings import Coupling
-from realuid.interpolants import Coefficients, combine
-from realuid.matching import PosteriorMean
+from realuid.models.matching import PosteriorMean
+from realuid.paths.couplings import Coupling
+from realuid.paths.interpolants import Coefficients, combine
+from realuid.paths.targets import Data, Noise, Stack, Target
 from realuid.samplers.base import Sampler, Trajectory
-from realuid.samplers.grids import TimeGrid
-from realuid.targets import Data, Noise, Stack, Target
+from realuid.samplers.time_grids import TimeGrid
 
 
 class PosteriorStep:
@@ -51,7 +50,14 @@ class PosteriorStep:
         """Whether E[x0] has to be predicted."""
         return not (self.gaussian or self.knows_source or self.redraw == "markov")
 
-    def __call__(self, k: Coefficients, j: Coefficients, x_t: Tensor, x0: Tensor, x1: Tensor, fresh: Tensor) -> Tensor:
+    @property
+    def draws(self) -> bool:
+        """Whether steps draw noise: a bridge's first one always does, since there is none at its source."""
+        return self.redraw != 0 or not self.gaussian
+
+    def __call__(
+        self, k: Coefficients, j: Coefficients, x_t: Tensor, x0: Tensor, x1: Tensor, fresh: Tensor | None
+    ) -> Tensor:
         """x_s `[B, C, ...]`.
 
         Args:
@@ -60,20 +66,23 @@ class PosteriorStep:
             x_t: `[B, C, ...]`.
             x0: the source sample or E[x0]; without effect where the source counts as noise.
             x1: E[x1 | x_t].
-            fresh: N(0, I).
+            fresh: N(0, I); None where nothing is drawn anew.
         """
         n_t, n_s = self._noise(k), self._noise(j)
         known = n_t > 0  # at the source end of a bridge there is no noise to be kept
         ratio = torch.where(known, n_s / torch.where(known, n_t, 1.0), 0.0)
         c = self._kept(k, j, ratio) * ratio
-        spread = (n_s.square() - (c * n_t).square()).clamp_min(0).sqrt()
-        if self.gaussian:
-            return combine((c, j.b - c * k.b, spread), (x_t, x1, fresh))
-        return combine((c, j.a - c * k.a, j.b - c * k.b, spread), (x_t, x0, x1, fresh))
+        coefficients, terms = [c, j.b - c * k.b], [x_t, x1]
+        if not self.gaussian:
+            coefficients, terms = [c, j.a - c * k.a, j.b - c * k.b], [x_t, x0, x1]
+        if fresh is not None:
+            coefficients.append((n_s.square() - (c * n_t).square()).clamp_min(0).sqrt())
+            terms.append(fresh)
+        return combine(coefficients, terms)
 
     def _noise(self, k: Coefficients) -> Tensor:
         """n `[B]`, the standard deviation of the noise in x_t."""
-        return (k.a**2 + k.g_squared).sqrt() if self.gaussian else k.g
+        return k.noise_std if self.gaussian else k.g
 
     def _kept(self, k: Coefficients, j: Coefficients, ratio: Tensor) -> Tensor:
         """kappa `[B]`."""
@@ -104,21 +113,61 @@ class Posterior(Sampler):
         self.redraw = redraw
 
     def _step(self, model: PosteriorMean) -> PosteriorStep:
-        return PosteriorStep(model.coupling, self.redraw, knows_source=model.conditioned)
+        return PosteriorStep(model.coupling, self.redraw, knows_source=model.source_conditioned)
 
     def target(self, model: PosteriorMean) -> Target:
         step = self._step(model)
-        if step.gaussian and not model.coupling.independent and (self.redraw != 0 or model.interpolant.needs_latent):
+        if step.gaussian and not model.coupling.independent and (self.redraw != 0 or model.interpolant.needs_z):
             raise ValueError(
-                f"Posterior(redraw={self.redraw}) takes the source for noise independent of the data, which it is not "
-                f"with {type(model.coupling).__name__}: use redraw = 0 without latent noise, or Euler"
+                f"{type(self).__name__} takes the source for noise independent of the data, which it is not with "
+                f"{type(model.coupling).__name__}: use Euler, or DDIM on a path without noise z"
             )
         return Stack((Data(), Noise())) if step.needs_source else Data()
 
     def _integrate(self, way: Trajectory, x: Tensor, times: list[float]) -> Tensor:
         step, target = self._step(way.model), self.target(way.model)
-        for i, (t, s) in enumerate(pairwise(times)):
-            means = way.predict(x, t, target).chunk(target.height, dim=1)
+        for i, (t, s) in enumerate(way.steps(times)):
+            means = way.predict(x, t, target).chunk(target.out_multiplier, dim=1)
             x1, x0 = means[0], means[-1] if step.needs_source else way.x0
-            x = x1 if s == times[-1] else step(way.at(t), way.at(s), x, x0, x1, way.noise(i))
-        return x
+            if s != times[-1]:
+                x = step(way.at(t), way.at(s), x, x0, x1, way.noise(i) if step.draws else None)
+        return x1
+
+
+class DDIM(Posterior):
+    """Draws no noise anew: the deterministic sampler of Song et al. 2010.02502, on bridges that of DBIM (2405.15885).
+
+    Args:
+        steps: number of steps.
+        grid: where they lie in time.
+
+    Raises:
+        ValueError: if `steps` is less than one.
+    """
+
+    def __init__(self, *, steps: int, grid: TimeGrid) -> None:
+        super().__init__(steps=steps, grid=grid, redraw=0.0)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {}
+
+
+class Ancestral(Posterior):
+    """Draws each step from the time-reversed Markov process: DDPM's sampler (Ho et al. 2006.11239), on bridges I2SB's
+    (Liu et al. 2302.05872, eq. 4).
+
+    Args:
+        steps: number of steps.
+        grid: where they lie in time.
+
+    Raises:
+        ValueError: if `steps` is less than one.
+    """
+
+    def __init__(self, *, steps: int, grid: TimeGrid) -> None:
+        super().__init__(steps=steps, grid=grid, redraw="markov")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {}

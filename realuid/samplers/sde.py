@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from realuid.expressions import Expression
-from realuid.interpolants import Coefficients, Interpolant, combine
-from realuid.matching import PosteriorMean
+from realuid.models.matching import PosteriorMean
+from realuid.paths.interpolants import Coefficients, Interpolant, combine
+from realuid.paths.targets import Row, Target, Velocity
 from realuid.samplers.base import Sampler, Trajectory
-from realuid.samplers.grids import TimeGrid
 from realuid.samplers.ode import heun_step
-from realuid.targets import Row, Target, Velocity
+from realuid.samplers.time_grids import TimeGrid
+from realuid.utils.expressions import Expression
 
 
 def _direction(interpolant: Interpolant) -> float:
@@ -41,7 +40,7 @@ class Diffusion(ABC):
 @dataclass(frozen=True)
 class NaturalDiffusion(Diffusion):
     """The bridge's own: eps = g g' - g^2 a'/a (times the direction), for which the drift is a function of x_t and
-    E[x1] alone (`ForwardDrift`). Without latent noise it is zero: the probability flow."""
+    E[x1] alone (`ForwardDrift`). Without noise z it is zero: the probability flow."""
 
     def __call__(self, k: Coefficients, direction: float) -> Tensor:
         return direction * (k.gg_dot - k.g_squared * k.a_dot / k.a)
@@ -49,7 +48,7 @@ class NaturalDiffusion(Diffusion):
 
 @dataclass(frozen=True)
 class ExpressionDiffusion(Diffusion):
-    """eps(t) as a formula of t, a, b and g; see `realuid.expressions`.
+    """eps(t) as a formula of t, a, b and g; see `realuid.utils.expressions`.
 
     Args:
         epsilon: the formula, for instance "0.5 * a".
@@ -118,7 +117,7 @@ class EulerMaruyama(Sampler):
 
     def _integrate(self, way: Trajectory, x: Tensor, times: list[float]) -> Tensor:
         target, direction = self.target(way.model), _direction(way.interpolant)
-        for i, (t, s) in enumerate(pairwise(times)):
+        for i, (t, s) in enumerate(way.steps(times)):
             x = x + (s - t) * way.predict(x, t, target)
             if s != times[-1]:
                 spread = (2 * abs(s - t) * self.diffusion(way.at(t), direction).clamp_min(0)).sqrt()
@@ -132,13 +131,13 @@ class EDMStochastic(Sampler):
     Args:
         steps: number of steps.
         grid: where they lie in time.
-        churn: S_churn, 40 for their ImageNet-64 model.
-        low: S_tmin, noise is added from this sigma
-        high: S_tmax, up to this one.
-        noise: S_noise, standard deviation of what is added.
+        S_churn: how much noise is added, 40 for their ImageNet-64 model.
+        S_min: noise is added from this sigma
+        S_max: up to this one.
+        S_noise: standard deviation of what is added.
 
     Raises:
-        ValueError: if `steps` is less than one, `churn` negative, or `noise` not positive.
+        ValueError: if `steps` is less than one, `S_churn` negative, or `S_noise` not positive.
     """
 
     def __init__(
@@ -146,21 +145,20 @@ class EDMStochastic(Sampler):
         *,
         steps: int,
         grid: TimeGrid,
-        churn: float = 40.0,
-        low: float = 0.05,
-        high: float = 50.0,
-        noise: float = 1.003,
+        S_churn: float = 40.0,
+        S_min: float = 0.05,
+        S_max: float = 50.0,
+        S_noise: float = 1.003,
     ) -> None:
         super().__init__(steps=steps, grid=grid)
-        if churn < 0 or noise <= 0:
-            raise ValueError(f"churn must not be negative and noise positive, got {churn} and {noise}")
-        self.churn, self.low, self.high, self.noise = churn, low, high, noise
+        if S_churn < 0 or S_noise <= 0:
+            raise ValueError(f"S_churn must not be negative and S_noise positive, got {S_churn} and {S_noise}")
+        self.S_churn, self.S_min, self.S_max, self.S_noise = S_churn, S_min, S_max, S_noise
 
     def target(self, model: PosteriorMean) -> Target:
         path = model.interpolant
         k = path.at(path.time(torch.linspace(0, 1, 9, dtype=torch.float64)))
-        sigma = (k.a**2 + k.g_squared).sqrt()
-        if not (torch.allclose(k.b, torch.ones_like(k.b)) and torch.allclose(sigma, k.t)):
+        if not (torch.allclose(k.b, torch.ones_like(k.b)) and torch.allclose(k.noise_std, k.t)):
             raise ValueError(
                 f"EDMStochastic is for paths x1 + sigma x0 with time = sigma, not for {type(path).__name__}; "
                 "EulerMaruyama serves them all"
@@ -168,10 +166,10 @@ class EDMStochastic(Sampler):
         return Velocity()
 
     def _integrate(self, way: Trajectory, x: Tensor, times: list[float]) -> Tensor:
-        for i, (t, s) in enumerate(pairwise(times)):
-            if self.low <= t <= self.high and self.churn > 0:
-                raised = t * (1 + min(self.churn / self.steps, math.sqrt(2) - 1))
-                x = x + math.sqrt(raised**2 - t**2) * self.noise * way.noise(i)
+        for i, (t, s) in enumerate(way.steps(times)):
+            if self.S_min <= t <= self.S_max and self.S_churn > 0:
+                raised = t * (1 + min(self.S_churn / self.steps, math.sqrt(2) - 1))
+                x = x + math.sqrt(raised**2 - t**2) * self.S_noise * way.noise(i)
                 t = raised
             x = heun_step(way, x, t, s, last=s == times[-1])
         return x

@@ -1,233 +1,222 @@
-"""Samples and figures of a procedure: the grids and the distances that a run folder shows, and its best checkpoint."""
+"""What is shown and measured of a method: grids of samples, and values of every role."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
+from loguru import logger
 from torch import Tensor
 
-from realuid.data.dataset import Batch, Dataset, Wrapped
-from realuid.data.pixels import to_float, to_uint8
-from realuid.decoders import Decoder
+from realuid import __version__
+from realuid.data.dataset import Dataset
+from realuid.data.decoded import Decoded
 from realuid.evaluation.evaluator import Evaluator
-from realuid.evaluation.grids import save_grid
-from realuid.evaluation.inputs import GaussianInputs, ImageInputs, Inputs, generate
-from realuid.evaluation.stamps import differences
-from realuid.training.folder import RunFolder
-from realuid.training.procedure import Generator, Procedure, source_images
+from realuid.evaluation.metric import OF_FEATURES, Metric, fields_of
+from realuid.evaluation.store import ValueStore
+from realuid.networks.base import Network
+from realuid.training.best import keep_best
+from realuid.training.grids import Grids
+from realuid.training.method import Generator, Method
+from realuid.training.run_folder import RunFolder
 from realuid.training.world import World
+from realuid.utils.errors import DataError, tolerated
 
-COLUMNS, ROWS = 10, 8
-GRID_PIXELS = 500
-"""Width that a grid is enlarged to, in about so many pixels."""
+__all__ = ["Assessment"]
 
-
-class Decoded(Wrapped):
-    """A set of latents as the pictures that a decoder makes of them."""
-
-    def __init__(self, data: Dataset, decoder: Decoder) -> None:
-        super().__init__(data)
-        self.decoder, self.latent_scaling = decoder, None
-        _, *sides = decoder(torch.zeros(1, *data.shape)).shape
-        self.shape = (sides[0], sides[1], sides[2])
-
-    def batch(self, start: int, count: int) -> Batch:
-        return self._decoded(self.data.batch(start, count))
-
-    def examples(self, start: int, count: int) -> Batch:
-        return self._decoded(self.data.examples(start, count))
-
-    def _decoded(self, batch: Batch) -> Batch:
-        return batch._replace(images=to_uint8(self.decoder(to_float(batch.images))))
+Kept = Callable[[Callable[[], Tensor]], Tensor]
+"""Gives features that are kept somewhere, or those that it is told how to make."""
 
 
 class Assessment:
-    """Judges what a procedure can sample. Student and teacher see the same noise and labels.
+    """Judges what a method can sample. Student and teacher see the same noise and conditions.
 
     Args:
-        procedure: started.
+        method: started.
         data: opened.
         evaluator: None for grids only.
         world: the processes; they share the images to generate, go through everything together, and the first writes.
+        digests: of all that a role's samples depend on beside weights and data, by role; values of a role without one
+            are measured anew whenever they are asked for.
+
+    Raises:
+        DataError, CheckpointError: if the evaluator cannot judge models on these data.
     """
 
-    def __init__(self, procedure: Procedure, data: Dataset, evaluator: Evaluator | None, world: World) -> None:
-        self.procedure, self.data, self.evaluator = procedure, data, evaluator
-        self.world, self.device = world, world.device
+    def __init__(
+        self,
+        method: Method,
+        data: Dataset,
+        evaluator: Evaluator | None,
+        world: World,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
+        self.method, self.data, self.evaluator = method, data, evaluator
+        self.world, self.digests = world, digests or {}
+        self.grids = Grids(method, data, world)
         self._prepared = False
-
-    def _inputs(self, seed: int, pattern: Tensor | None = None) -> Inputs:
-        if self.procedure.coupling.gaussian_source:
-            return GaussianInputs(self.data, seed, pattern)
-        return ImageInputs(self.data, seed)
-
-    def grid(self, generator: Generator) -> Tensor:
-        """uint8 images `[N, C, H, W]` of a grid; where noise is the source and there are classes, one a column."""
-        inputs, count = self._inputs(0, torch.arange(max(1, self.data.classes))), self.columns * ROWS
-        return generate(self._pictures(generator), inputs, count=count, batch=count, device=self.device)
-
-    def save_grid(self, folder: RunFolder, name: str, role: str | None = None) -> None:
-        """samples/NAME.png: the grid of the first (or given) role's samples."""
-        generators = self.procedure.generators()
-        self._save(folder, name, self.grid(generators[role or next(iter(generators))]))
-
-    def _pictures(self, generator: Generator) -> Generator:
-        """The generator with a decoder behind it; latents without one are shown by their first three channels."""
-        decoder = self.procedure.decoder
-        return generator if decoder is None else lambda x0, labels, noise: decoder(generator(x0, labels, noise))
+        if evaluator is not None:
+            decoder = method.decoder
+            self.pictures = data.main if decoder is None else Decoded(data.main, decoder)
+            evaluator.check(self.pictures)
+            if not self.answers(self.role) and fields_of(evaluator.ranking.reads):
+                raise DataError(
+                    f"{type(evaluator.ranking).__name__} reads what samples were told, and the {self.role} is told "
+                    "nothing: bind another metric as the first of Evaluator.metrics"
+                )
 
     @property
-    def columns(self) -> int:
-        """Images in a row of a grid."""
-        return self.data.classes if 0 < self.data.classes <= COLUMNS else COLUMNS
-
-    def _save(self, folder: RunFolder, name: str, images: Tensor) -> None:
-        if images.shape[1] not in (1, 3):
-            images = images[:, :3] if images.shape[1] > 3 else images[:, :1]
-        scale = max(1, GRID_PIXELS // (self.columns * images.shape[3]))
-        if self.world.main:
-            save_grid(folder.samples(name), images.to(torch.uint8), self.columns, scale)
-
-    def quick(self, folder: RunFolder, step: int, images: int, config: str) -> dict[str, float]:
-        """The first role's figures during the run, of every average: `<role>_<figure>` of the first and
-        `<role>_<figure>@<name>` of the others, with `_of_<count>` behind the figure where fewer images are generated
-        than at the end. The checkpoint of the best so far is kept, see `RunFolder.best`."""
-        if self.evaluator is None:
-            return {}
-        evaluator, role = self.ready(), next(iter(self.procedure.generators()))
-        suffix = "" if evaluator.quick_count == evaluator.count else f"_of_{evaluator.quick_count}"
-        line: dict[str, float] = {}
-        ranked: dict[str, float] = {}
-        for number, name in enumerate(self.procedure.ema.names):
-            generator = self.procedure.generators(name)[role]
-            figures = self.figures(role, generator, quick=True, ranking=True)
-            ranked[name] = figures[self._ranked(role)]
-            line |= {f"{figure}{suffix}{f'@{name}' if number else ''}": value for figure, value in figures.items()}
-        self._keep_best(folder, step, images, config, ranked)
-        return line
-
-    def _keep_best(self, folder: RunFolder, step: int, images: int, config: str, ranked: dict[str, float]) -> None:
-        """Keeps the averages as checkpoints/best.pt if one of them (by name) is better than all before."""
-        evaluator, sign = self.ready(), 1 if self.ready().ranking.higher_is_better else -1
-        role = next(iter(self.procedure.networks()))
-        name = max(ranked, key=lambda average: sign * ranked[average])
-        stamp = evaluator.stamp(quick=True, ema=name, step=step)
-        before = self.world.on_main(lambda: folder.read_json(folder.best))
-        if before and not differences(before["stamp"], stamp) and sign * before["value"] >= sign * ranked[name]:
-            return
-        state = {"step": step, "images": images, "config": config, "ema": self.procedure.ema.whole_state_dict()}
-        entry = {"figure": self._ranked(role), "value": ranked[name], "ema": name, "step": step, "images": images}
-        self.world.on_main(lambda: folder.save_best(state, {**entry, "stamp": stamp}))
-
-    def _ranked(self, role: str) -> str:
-        """Name of the figure that averages and checkpoints are ranked by."""
-        return f"{role}_{self.ready().ranking.figures[0]}"
-
-    def final(self, folder: RunFolder, step: int, images: int, config: str) -> dict[str, Any]:
-        """All roles' grids and figures, the student's for every average, yardsticks, and the stamps that belong to
-        every figure."""
-        generators = self.procedure.generators()
-        for role in generators:
-            self.save_grid(folder, role, role)
-        if not self.procedure.coupling.gaussian_source:
-            examples = self.data.examples(0, self.columns * ROWS)
-            self._save(folder, "data", examples.images)
-            self._save(folder, "source", to_uint8(source_images(examples)))
-        if self.evaluator is None:
-            return {}
-        evaluator = self.ready()
-        result: dict[str, Any] = {}
-        stamps: dict[str, Any] = {}
-        for role, generator in generators.items():
-            own = evaluator.stamps(role, **self.procedure.sampling(role))
-            known = self.procedure.known(role)
-            if {name: known.get("stamps", {}).get(name) for name in own} == own:  # the same measurement, made before
-                result |= {name: x for name, x in known.items() if name in self._names(role)}
-            else:
-                result |= self.figures(role, generator)
-            stamps |= own
-        first = next(iter(generators))
-        ranked = {self.procedure.ema.names[0]: result[self._ranked(first)]}
-        if first == "student":  # one step an image: the other averages cost little
-            for name in self.procedure.ema.names[1:]:
-                figures = self.figures(first, self.procedure.generators(name)[first], ranking=True)
-                ranked[name] = figures[self._ranked(first)]
-            result[f"{self._ranked(first)}_by_ema"] = ranked
-        if evaluator.quick_count == evaluator.count:
-            self._keep_best(folder, step, images, config, ranked)
-        best = self.world.on_main(lambda: folder.read_json(folder.best))
-        return (
-            result
-            | self._source_figures()
-            | evaluator.yardsticks()
-            | ({"best": best} if best else {})
-            | {"stamps": stamps}
-        )
-
-    def curve(self, figures: dict[str, Any]) -> dict[str, float]:
-        """The last points of the curves that `quick` draws, out of what `final` gave: those of the role that trains."""
-        if self.evaluator is None:
-            return {}
-        role = next(iter(self.procedure.networks()))  # the others' figures do not change: they are no curves
-        own = {name: x for name, x in figures.items() if name.startswith(f"{role}_") and isinstance(x, float)}
-        averages = figures.get(f"{self._ranked(role)}_by_ema", {})
-        return own | {f"{self._ranked(role)}@{name}": x for name, x in list(averages.items())[1:]}
-
-    def figures(
-        self, role: str, generator: Generator, *, quick: bool = False, ranking: bool = False
-    ) -> dict[str, float]:
-        """What is measured of a role: `<role>_<figure>` for the evaluator's metrics, `<role>_agreement` where labels
-        are asked for, with pairs `<role>_psnr` or what else is bound."""
-        evaluator = self.ready()
-        inputs = self._inputs(evaluator.seed)
-        images = evaluator.generate(self._pictures(generator), inputs, quick=quick)
-        return self.judged(role, images, evaluator.extract(images), quick=quick, ranking=ranking)
-
-    def judged(
-        self, role: str, images: Tensor | None, features: Tensor, *, quick: bool = False, ranking: bool = False
-    ) -> dict[str, float]:
-        """The figures of images `[N, C, H, W]` that the evaluator generated, and their features `[N, d]`. Without
-        images, those of the features alone."""
-        evaluator = self.ready()
-        first = evaluator.first(quick)
-        labels = self._inputs(evaluator.seed).labels(first, len(features)) if self._asks_labels(role) else None
-        paired = self.procedure.coupling.keeps_source and images is not None
-        values = evaluator.judge_features(features, images, labels=labels, paired=paired, quick=quick, ranking=ranking)
-        return {f"{role}_{name}": value for name, value in values.items()}
-
-    def _asks_labels(self, role: str) -> bool:
-        """Whether a sample of a role is to have a certain label: a source image shows it, or the network is told it."""
-        if not self.data.classes:
-            return False
-        if not self.procedure.coupling.gaussian_source:
-            return True
-        stated = [part.classes for part in self.procedure.networks()[role].modules() if hasattr(part, "classes")]
-        return any(stated) or not stated  # a closed form states nothing
-
-    def images(self, generator: Generator) -> Tensor:
-        """The images of an evaluation, uint8 `[count, C, H, W]`."""
-        evaluator = self.ready()
-        return evaluator.generate(self._pictures(generator), self._inputs(evaluator.seed))
-
-    def _source_figures(self) -> dict[str, float]:
-        """What the source images themselves are worth, where they are images."""
-        if self.procedure.coupling.gaussian_source:
-            return {}
-        return self.figures("source", lambda x0, labels, noise: x0)
-
-    def _names(self, role: str) -> list[str]:
-        evaluator = self.ready()
-        figures = [name for metric in evaluator.metrics for name in metric.figures]
-        return [f"{role}_{name}" for name in (*figures, "agreement", *(m.figure for m in evaluator.pair_metrics))]
+    def role(self) -> str:
+        """The role that the run is about."""
+        return next(iter(self.method.networks()))
 
     def ready(self) -> Evaluator:
         """The evaluator, its network and reference prepared on first use."""
         assert self.evaluator is not None
         if not self._prepared:
-            decoder = self.procedure.decoder
-            data = self.data if decoder is None else Decoded(self.data, decoder)
             with self.world.main_first():  # who trains a classifier and keeps features
-                self.evaluator.prepare(data, self.device, self.world.rank, self.world.size)
+                self.evaluator.prepare(self.pictures, self.world.device, self.world.rank, self.world.size)
             self._prepared = True
         return self.evaluator
+
+    def save_grid(self, folder: RunFolder, name: str, role: str | None = None) -> None:
+        """samples/NAME.png: the grid of the first (or given) role's samples."""
+        self.grids.save(folder, name, self.method.generators()[role or self.role])
+
+    def answers(self, role: str) -> bool:
+        """Whether a role's samples answer to their condition: a source image shows it, or the network is told."""
+        if not self.data.conditions:
+            return False
+        if not self.method.coupling.gaussian_source:
+            return True
+        networks = [part for part in self.method.networks()[role].modules() if isinstance(part, Network)]
+        return not networks or any(network.conditions for network in networks)  # a closed form states nothing
+
+    def metrics(self, role: str, *, ranking: bool = False) -> list[Metric]:
+        """What is measured of a role; `ranking`: the ranking metric and the cheap ones alone."""
+        return self.ready().chosen(ranking=ranking, conditioned=self.answers(role))
+
+    def measure(
+        self, role: str, generator: Generator, *, quick: bool = False, ranking: bool = False, kept: Kept | None = None
+    ) -> dict[str, float]:
+        """What is measured of a role, `<role>_<name>`: the evaluator's metrics and, of pairs, its pair metrics.
+
+        Args:
+            role: whose samples `generator` makes.
+            generator: of the samples.
+            quick: of fewer images, as during training.
+            ranking: see `metrics`.
+            kept: gives the samples' features; not asked where images are read as well.
+        """
+        evaluator, metrics = self.ready(), self.metrics(role, ranking=ranking)
+        pairs, inputs = self.method.coupling.keeps_source, self.grids.inputs(evaluator.seed)
+
+        def made() -> dict[str, Tensor]:
+            return evaluator.generate(self.grids.pictures(generator), inputs, metrics, quick=quick, pairs=pairs)
+
+        names = {name for metric in metrics for name in metric.reads}
+        if kept is None or pairs or "images" in names or not names & OF_FEATURES:
+            samples = made()
+        else:
+            features = kept(lambda: made()["features"])
+            samples = {"features": features} | evaluator.told(inputs, fields_of(names), quick=quick)
+        values = evaluator.measure(metrics, samples, quick=quick)
+        if pairs:
+            values |= evaluator.measure_pairs(samples["images"], quick=quick)
+        return {f"{role}_{name}": value for name, value in values.items()}
+
+    def quick(self, folder: RunFolder, step: int, images: int, config: str) -> dict[str, float]:
+        """The first role's values during the run, of every average: `<role>_<name>` of the first and
+        `<role>_<name>@<average>` of the others, with `_of_<count>` behind the name where fewer images are generated
+        than at the end. The checkpoint of the best so far is kept, see `RunFolder.best`."""
+        if self.evaluator is None:
+            return {}
+        evaluator, role = self.ready(), self.role
+        suffix = "" if evaluator.quick_count == evaluator.count else f"_of_{evaluator.quick_count}"
+        line: dict[str, float] = {}
+        ranked: dict[str, float] = {}
+        for number, average in enumerate(self.method.ema.names):
+            values = self.measure(role, self.method.generators(average)[role], quick=True, ranking=True)
+            ranked[average] = values[self._ranked(role)]
+            line |= {f"{name}{suffix}{f'@{average}' if number else ''}": value for name, value in values.items()}
+        self._keep_best(folder, ranked, {"step": step, "images": images, "config": config})
+        return line
+
+    def final(self, folder: RunFolder, step: int, images: int, config: str) -> dict[str, Any]:
+        """All roles' grids and values, the student's for every average, baselines, and the provenances that belong to
+        every value."""
+        generators = self.method.generators()
+        for role in generators:
+            logger.info("a grid of samples of the {}", role)
+            with tolerated("the grid of samples"):
+                self.save_grid(folder, role, role)
+        if self.evaluator is None:
+            return {}
+        logger.info("evaluating")
+        evaluator, first = self.ready(), self.role
+        result: dict[str, Any] = {}
+        provenances: dict[str, Any] = {}
+        for role, generator in generators.items():
+            subject = self.subject(role)
+            result |= self._measured_once(role, generator, subject)
+            provenances |= evaluator.provenances(role, self.metrics(role), **subject)
+        ranked = {self.method.ema.names[0]: result[self._ranked(first)]}
+        if first == "student":  # one step an image: the other averages cost little
+            for average in self.method.ema.names[1:]:
+                values = self.measure(first, self.method.generators(average)[first], ranking=True)
+                ranked[average] = values[self._ranked(first)]
+            result[f"{self._ranked(first)}_by_ema"] = ranked
+        if evaluator.quick_count == evaluator.count:
+            self._keep_best(folder, ranked, {"step": step, "images": images, "config": config})
+        if not self.method.coupling.gaussian_source:  # what the source images themselves are worth
+            result |= self._measured_once("source", lambda x0, condition, noise: x0, self._model("source"))
+        best = self.world.on_main(lambda: folder.read_json(folder.best))
+        return result | evaluator.baselines() | ({"best": best} if best else {}) | {"provenance": provenances}
+
+    def subject(self, role: str) -> dict[str, Any]:
+        """What is measured of a role, for the provenance of its values: how it is sampled, and all it depends on."""
+        return {**self.method.sampling(role), **self._model(role)}
+
+    def _model(self, role: str) -> dict[str, Any]:
+        return {"model": self.digests[role]} if role in self.digests else {}
+
+    def _measured_once(self, role: str, generator: Generator, subject: Mapping[str, Any]) -> dict[str, float]:
+        """The values of a role, as they were measured before, by this run or another, or measured now and kept."""
+        evaluator, metrics = self.ready(), self.metrics(role)
+        label = {
+            "metrics": [evaluator.provenance(metric) | {"names": metric.names} for metric in metrics],
+            "pairs": [m.settings() | {"name": m.name} for m in evaluator.pair_metrics]
+            if self.method.coupling.keeps_source
+            else [],
+            "subject": {name: value for name, value in subject.items() if name != "ema"},  # its weights say enough
+            "data": self.pictures.checksum,
+            "sources": self.data.stated_checksum(),
+            "realuid": __version__,
+        }
+        store, known = ValueStore(evaluator.folder), "model" in subject
+        before = self.world.on_main(lambda: store.read(label)) if known else None
+        if before is not None:
+            logger.info("the {} was measured before: its values are read", role)
+            return {f"{role}_{name}": value for name, value in before.items()}
+        logger.info("evaluating the {}: {:,} images", role, evaluator.count)
+        values = self.measure(role, generator)
+        if known and self.world.main:
+            store.keep(label, {name.removeprefix(f"{role}_"): value for name, value in values.items()})
+        return values
+
+    def _keep_best(self, folder: RunFolder, ranked: dict[str, float], state: dict[str, Any]) -> None:
+        name, averages = self._ranked(self.role), self.method.ema.whole_state_dict
+        keep_best(folder, self.world, self.ready(), name=name, ranked=ranked, state=state, averages=averages)
+
+    def _ranked(self, role: str) -> str:
+        """Name of the value that averages and checkpoints are ranked by."""
+        return f"{role}_{self.ready().ranking.names[0]}"
+
+    def curve(self, values: dict[str, Any]) -> dict[str, float]:
+        """The last points of the curves that `quick` draws, out of what `final` gave: those of the role that trains."""
+        if self.evaluator is None:
+            return {}
+        role = self.role  # the others' values do not change: they are no curves
+        own = {name: x for name, x in values.items() if name.startswith(f"{role}_") and isinstance(x, float)}
+        averages = values.get(f"{self._ranked(role)}_by_ema", {})
+        return own | {f"{self._ranked(role)}@{name}": x for name, x in list(averages.items())[1:]}

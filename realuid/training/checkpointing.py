@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 from loguru import logger
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from realuid.checkpoints import CheckpointStore, sharded
-from realuid.training.distribution import Distribution, Sharded
+from realuid.checkpoints import CheckpointStore
+from realuid.checkpoints.nested import joined, split
+from realuid.training.parallelism import Parallelism, may_be_sharded
 from realuid.training.world import World
+from realuid.utils.limits import LONGEST_S, check_at_most
 
 __all__ = ["Checkpoints"]
 
@@ -33,7 +34,7 @@ class Checkpoints:
         tolerate: failed saves in a row that do not stop the run.
 
     Raises:
-        ValueError: if `keep` or `keep_images` is less than one, or another number is negative.
+        ValueError: if `keep` or `keep_images` is less than one, or another number is negative or beyond reason.
     """
 
     free_on_resume = frozenset({"folder", "keep", "keep_images", "retries", "pause_s", "stall_s", "tolerate"})
@@ -56,6 +57,7 @@ class Checkpoints:
                 f"retries, pause_s, stall_s and tolerate must not be negative, got {retries}, {pause_s}, "
                 f"{stall_s} and {tolerate}"
             )
+        check_at_most(LONGEST_S, pause_s=pause_s, stall_s=stall_s)
         self.folder, self.keep, self.keep_images = folder, keep, keep_images
         self.retries, self.pause_s, self.stall_s, self.tolerate = retries, pause_s, stall_s, tolerate
 
@@ -67,15 +69,15 @@ class Saver:
         policy: see `Checkpoints`.
         store: where to.
         world: all processes make one; where networks are sharded all take part in each save.
-        distribution: of the networks.
+        parallelism: of the networks.
         batch: images of a step.
     """
 
     def __init__(
-        self, policy: Checkpoints, store: CheckpointStore, world: World, distribution: Distribution, batch: int
+        self, policy: Checkpoints, store: CheckpointStore, world: World, parallelism: Parallelism, batch: int
     ) -> None:
         self.policy, self.store, self.world, self.batch = policy, store, world, batch
-        self.sharded = isinstance(distribution, Sharded) and world.size > 1
+        self.sharded = parallelism.shards(world)
         self.group = world.group() if self.sharded else None
         self.takes_part = self.sharded or world.main
         self.failures, self.lost = 0, 0
@@ -130,7 +132,7 @@ class Saver:
         if self.group is None:
             self.store.save(step, state)
         else:
-            self.store.save_shards(step, *sharded.split(state), self.group, self.world.main)
+            self.store.save_shards(step, *split(state), self.group, self.world.main)
         if self.world.main:
             for old in self.store.steps()[: -self.policy.keep]:
                 if not self._for_good(old):
@@ -147,8 +149,12 @@ class Saver:
 
 def staged(state: dict[str, Any]) -> dict[str, Any]:
     """A copy of a nested state on the CPU, that training does not change; shards stay shards."""
+    tensors, rest = split(state)
+    if not any(map(may_be_sharded, tensors.values())):
+        return joined(rest, {place: value.to("cpu", copy=True) for place, value in tensors.items()})
+    from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions  # imported where needed: it is slow
+
     options = StagingOptions(
         use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
     )
-    tensors, rest = sharded.split(state)
-    return sharded.joined(rest, DefaultStager(options).stage(tensors))  # type: ignore[arg-type]
+    return joined(rest, DefaultStager(options).stage(tensors))  # type: ignore[arg-type]

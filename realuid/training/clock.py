@@ -9,7 +9,7 @@ class Clock:
     """Seconds of a run over all its sessions, and images a second since the last question."""
 
     def __init__(self, seconds: float, images: int) -> None:
-        self.before, self.images = seconds, images
+        self.before, self.images, self.first = seconds, images, images
         self.started = self.asked = time.perf_counter()
 
     def wall(self) -> float:
@@ -21,3 +21,7 @@ class Clock:
         speed = (images - self.images) / (now - self.asked)
         self.images, self.asked = images, now
         return speed
+
+    def mean_speed(self, images: int) -> float:
+        """Images a second since the start, whatever `speed` was asked for."""
+        return (images - self.first) / (time.perf_counter() - self.started)

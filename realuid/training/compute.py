@@ -1,7 +1,7 @@
 """How the arithmetic of a run is done: precision, memory format, compilation, recomputation.
 
-Of a network only its blocks are touched (`realuid.networks.blocks`). Their weights keep names and layout, so that what
-copies, shards, averages or saves a network need not know.
+Of a network only its blocks (`realuid.networks.blocks`) and convolutions are touched. Their weights keep names and
+layout, so that what copies, shards, averages or saves a network need not know.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Kind = Literal["regression", "generator"]
 """Kinds of updates: of a network that regresses (a fake network, a teacher in training), or of the generator."""
 Precision = Literal["float32", "tf32", "bfloat16"]
 
+FASTEST = "fastest"
 VARIANTS = 16
 """How often a block may be compiled: trained or frozen, with and without gradient, by batch size and precision."""
 
@@ -35,14 +36,15 @@ class Compute:
     Args:
         regression: precision of the fake network's updates and of a teacher's training: float32 (bfloat16). `tf32` and
             `float32` differ on CUDA only. `bfloat16` is torch's autocast: weights, gradients and all that is computed
-            from predictions stay in float32.
+            from predictions stay in float32. `fastest` is bfloat16 where the machine computes faster in it, which is
+            measured when a run begins and kept with the run (`realuid.training.precision`).
         generator: precision of the generator's updates: float32 (tf32). Their gradient is a difference of two nearly
             equal predictions, which bfloat16 gets wrong by a third once the fake network is close to the teacher.
         compile: mode of `torch.compile` for the blocks, which takes minutes at the start and pays in long runs on
             CUDA. `reduce-overhead` replays CUDA graphs, for small batches.
         recompute: whether a block keeps nothing but its input for the backward pass and is computed again there: much
             less memory, about a third more arithmetic.
-        channels_last: whether blocks work on images with channels innermost: no (yes).
+        channels_last: whether blocks and convolutions work on images with channels innermost: no (yes).
     """
 
     free_on_resume = frozenset({"compile", "recompute", "channels_last"})
@@ -50,13 +52,15 @@ class Compute:
     def __init__(
         self,
         *,
-        regression: Precision | None = None,
+        regression: Precision | Literal["fastest"] | None = None,
         generator: Precision | None = None,
         compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none",
         recompute: bool = False,
         channels_last: bool | None = None,
     ) -> None:
         self.regression, self.generator = regression, generator
+        self.chosen: Precision | None = None
+        """What `fastest` is in this run, once it is known."""
         self.compile, self.recompute, self.channels_last = compile, recompute, channels_last
 
     def prepare(self, networks: Sequence[nn.Module], device: torch.device) -> None:
@@ -66,6 +70,9 @@ class Compute:
         if channels_last or self.recompute:
             for block in parts:
                 block.__class__ = _adapted(type(block), channels_last, self.recompute)  # type: ignore[arg-type]
+        if channels_last:
+            for network in networks:
+                _keep_channels_last(network)
         if self.compile != "none":
             _allow_compilations(VARIANTS * len(parts))
             for block in (block for block in parts if "compiled_forward" not in vars(block)):
@@ -80,7 +87,8 @@ class Compute:
             "regression": "bfloat16" if cuda else "float32",
             "generator": "tf32" if cuda else "float32",
         }
-        bound: dict[Kind, Precision | None] = {"regression": self.regression, "generator": self.generator}
+        regression = self.chosen if self.regression == "fastest" else self.regression  # FASTEST, which mypy narrows
+        bound: dict[Kind, Precision | None] = {"regression": regression, "generator": self.generator}
         graphs = self.compile in ("reduce-overhead", "max-autotune")
         return Arithmetic(bound[kind] or usual[kind], device, graphs)
 
@@ -149,6 +157,18 @@ def _channels_last(value: Any) -> Any:
     if isinstance(value, Tensor) and value.ndim == 4:
         return value.contiguous(memory_format=torch.channels_last)
     return value
+
+
+def _keep_channels_last(network: nn.Module) -> None:
+    """Has every convolution see channels innermost: on CUDA, group normalisation gives them outermost."""
+    for layer in network.modules():
+        weight = layer._parameters.get("weight")
+        if weight is not None and weight.ndim == 4 and _before_convolution not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_before_convolution)
+
+
+def _before_convolution(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_channels_last(value) for value in inputs)
 
 
 def _allow_compilations(count: int) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from realuid.training.procedure import Context, Procedure
+from realuid.networks.blocks import blocks
+from realuid.networks.lora import own_parameters
+from realuid.training.method import Context, Method
+from realuid.training.saved_bytes import SavedBytes
 
 BYTES = 4
 """Bytes of a float32 number."""
+GPUS = (1, 8, 64)
+"""Numbers of devices for which memory is stated."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,20 @@ class Costs:
     """Costs of one step, of one kind of pass each and together."""
 
     parameters: dict[str, int]
-    """Parameters of every network, by role."""
+    """Parameters of every network, by role; those that it shares count in the role that they come from."""
     passes: dict[str, tuple[int, int]]
     """Kind of pass: how many in one step, and floating-point operations of one (forward and backward)."""
-    weights: int
-    """Bytes of networks, gradients, optimiser state and averages, on the device."""
+    memory: dict[str, int]
+    """Bytes on the device by role: its weights and, where it is trained, gradients and optimiser state; `averages`."""
+    largest_block: int
+    """Bytes of the largest part that is gathered at once where weights are sharded."""
     activations: int
     """Bytes saved for the backward pass, in the kind of pass that saves most."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes of networks, gradients, optimiser state and averages, on the device."""
+        return sum(self.memory.values())
 
     @property
     def flops(self) -> int:
@@ -33,42 +43,50 @@ class Costs:
         return sum(count * flops for count, flops in self.passes.values())
 
 
-def costs(procedure: Procedure, context: Context) -> Costs:
-    """Counts a step of the procedure on torch's meta device; the networks end up there, without their weights.
+def costs(method: Method, context: Context) -> Costs:
+    """Counts a step of the method on torch's meta device; the networks end up there, without their weights.
 
     Args:
-        procedure: assembled, not started.
+        method: assembled, not started.
         context: on the meta device.
     """
-    for network in procedure.networks().values():
+    from torch.utils.flop_counter import FlopCounterMode  # imported where needed: it brings Triton
+
+    method.pack()
+    parameters, memory = held(method)
+    gathered = max(_block_bytes(network) for network in method.networks().values())
+    networks = list(method.networks().values())
+    for network in networks:
         network.to("meta")
     passes, saved = {}, 0
-    for kind, (count, loss) in procedure.passes(context).items():
-        memory = _SavedBytes(procedure.networks())
-        with memory, FlopCounterMode(display=False) as counter:
-            loss().backward()
-        passes[kind] = count, counter.get_total_flops()
-        saved = max(saved, memory.total)
-    parameters = {role: sum(p.numel() for p in net.parameters()) for role, net in procedure.networks().items()}
-    trained = sum(n for role, n in parameters.items() if role in procedure.trained)
-    averages = 0 if procedure.ema.device else len(procedure.ema.names) * parameters[next(iter(parameters))]
-    weights = BYTES * (sum(parameters.values()) + 3 * trained + averages)
-    return Costs(parameters=parameters, passes=passes, weights=weights, activations=saved)
+    for kind, (count, loss) in method.passes(context).items():
+        kept = SavedBytes(networks)
+        with kept, FlopCounterMode(display=False) as counter:
+            with kept.recomputing(networks if context.compute.recompute else (), counter.get_total_flops):
+                value = loss()
+            value.backward()
+        passes[kind] = count, counter.get_total_flops() + kept.again
+        saved = max(saved, kept.total)
+    return Costs(parameters=parameters, passes=passes, memory=memory, largest_block=gathered, activations=saved)
 
 
-class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Bytes that autograd keeps for the backward pass, parameters not counted, shared storages counted once."""
+def held(method: Method) -> tuple[dict[str, int], dict[str, int]]:
+    """Parameters of a method's networks, and the bytes that they take, by role; see `Costs`."""
+    networks, optimizers = method.networks(), method.optimizers()
+    parameters, memory = {}, {}
+    for role, network in networks.items():
+        own = own_parameters(network)
+        parameters[role] = sum(p.numel() for p in own)
+        memory[role] = sum(p.nbytes for p in own)
+        if role in method.trained:
+            optimizer = optimizers.get(role, next(reversed(optimizers.values())))  # a head learns with the fake network
+            memory[role] += int(parameters[role] * (BYTES + optimizer.bytes_a_weight))
+    averages = 0 if method.ema.device else len(method.ema.names)
+    memory["averages"] = BYTES * averages * parameters[next(iter(networks))]
+    return parameters, memory
 
-    def __init__(self, networks: dict[str, nn.Module]) -> None:
-        self.total = 0
-        self._seen = {p.untyped_storage()._cdata for net in networks.values() for p in net.parameters()}
-        self._kept: list[Tensor] = []  # keeps storages alive, so that none is counted under another's address
-        super().__init__(self._count, lambda tensor: tensor)
 
-    def _count(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
-            self._kept.append(tensor)
-            self.total += storage.nbytes()
-        return tensor
+def _block_bytes(network: nn.Module) -> int:
+    """Bytes of a network's largest block, or of all that is in none."""
+    sizes = [sum(p.nbytes for p in block.parameters()) for block in blocks(network)]
+    return max([*sizes, sum(p.nbytes for p in network.parameters()) - sum(sizes)])

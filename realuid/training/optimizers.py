@@ -9,27 +9,34 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from realuid.training.distribution import whole
+from realuid.training.parallelism import whole
 
-__all__ = ["Adam", "ConstantRate", "CosineRate"]
+__all__ = ["Adam", "ConstantLR", "CosineLR"]
 
 MEMORY = 0.99
 """Decay of the running mean of the gradient's norm."""
 
 
-class Rate(ABC):
+class LRSchedule(ABC):
     """A learning-rate factor as a function of the images trained on."""
 
     @abstractmethod
     def __call__(self, images: int) -> float:
         """Factor in [0, 1] for the step that starts after `images` images."""
 
+    def check(self, images: int) -> None:  # noqa: B027  most schedules last for ever
+        """Makes sure that the schedule lasts for a run of so many images.
+
+        Raises:
+            ValueError: if its factor is zero before the end.
+        """
+
 
 def _warm_up(images: int, length: int) -> float:
     return min(1.0, (images + 1) / length) if length else 1.0
 
 
-class ConstantRate(Rate):
+class ConstantLR(LRSchedule):
     """Linear warm-up, then constant.
 
     Args:
@@ -43,7 +50,7 @@ class ConstantRate(Rate):
         return _warm_up(images, self.warm_up)
 
 
-class CosineRate(Rate):
+class CosineLR(LRSchedule):
     """Linear warm-up, then a half cosine down to `last`.
 
     Args:
@@ -52,13 +59,22 @@ class CosineRate(Rate):
         last: factor at the end and after it.
 
     Raises:
-        ValueError: if the warm-up is not shorter than `images`.
+        ValueError: if the warm-up is not shorter than `images`, or `last` leaves [0, 1].
     """
 
     def __init__(self, *, images: int, warm_up: int = 0, last: float = 0.0) -> None:
         if not 0 <= warm_up < images:
             raise ValueError(f"0 <= warm_up < images is needed, got warm_up = {warm_up}, images = {images}")
+        if not 0 <= last <= 1:
+            raise ValueError(f"last is a factor in [0, 1], got {last}")
         self.images, self.warm_up, self.last = images, warm_up, last
+
+    def check(self, images: int) -> None:
+        if self.last == 0 and images > self.images:
+            raise ValueError(
+                f"CosineLR.images = {self.images} ends before Trainer.images = {images}: the learning rate would be "
+                "zero for the rest; bind both to the same number, or CosineLR.last"
+            )
 
     def __call__(self, images: int) -> float:
         done = min(1.0, images / self.images)
@@ -74,7 +90,7 @@ class Adam:
 
     Args:
         lr: learning rate.
-        rate: its factor over the run.
+        lr_schedule: factor of the learning rate over the run.
         betas: decays of the first and second moments; distillation wants beta1 = 0.
         eps: added to the denominator.
         weight_decay: decoupled weight decay.
@@ -82,14 +98,15 @@ class Adam:
         spike: an update is also left out if the norm is more than this many times its running mean; None for never.
 
     Raises:
-        ValueError: if `lr` or `clip` is not positive, a beta leaves [0, 1), or `spike` is at most 1.
+        ValueError: if `lr`, `clip` or `eps` is not positive or `lr` infinite, `weight_decay` is negative, a beta leaves
+            [0, 1), or `spike` is at most 1.
     """
 
     def __init__(
         self,
         *,
         lr: float,
-        rate: Rate,
+        lr_schedule: LRSchedule,
         betas: tuple[float, float] = (0.0, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -98,21 +115,30 @@ class Adam:
     ) -> None:
         if lr <= 0 or clip <= 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"lr and clip must be positive and betas in [0, 1), got {lr}, {clip} and {betas}")
+        if not math.isfinite(lr) or eps <= 0 or weight_decay < 0:
+            raise ValueError(
+                f"lr must be finite, eps positive and weight_decay not negative, got {lr}, {eps} and {weight_decay}"
+            )
         if spike is not None and spike <= 1:
             raise ValueError(f"spike must be more than 1, got {spike}")
-        self.lr, self.rate, self.clip, self.spike = lr, rate, clip, spike
+        self.lr, self.lr_schedule, self.clip, self.spike = lr, lr_schedule, clip, spike
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    bytes_a_weight: float = 8
+    """What the optimiser keeps of each weight: two moments."""
 
     def attach(self, parameters: Iterable[nn.Parameter]) -> None:
         """Creates the optimiser of these parameters."""
         self.parameters = list(parameters)
-        beta1, beta2 = self.betas
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.lr, betas=(beta1, beta2), eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+        self.optimizer = self._made()
         zero = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         self.skipped, self.in_a_row, self.usual = zero.clone(), zero.clone(), zero.clone()
         """Updates left out, all and the latest ones in a row; running mean of the norm of the others, 0 before them."""
+
+    def _made(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
+        )
 
     @torch.no_grad()
     def step(self, images: int) -> Tensor:
@@ -126,12 +152,16 @@ class Adam:
         """
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True))
         bad = self._left_out(norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.rate(images)
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # how torch's gradient scaler has an update left out
-        self.optimizer.step()
+        self._update(self.lr * self.lr_schedule(images), bad)
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _update(self, lr: float, left_out: Tensor) -> None:
+        """Moves the weights, unless `left_out` is 1."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.found_inf = left_out  # type: ignore[attr-defined]  # how torch's gradient scaler leaves one out
+        self.optimizer.step()
 
     def _left_out(self, norm: Tensor) -> Tensor:
         """1 if the update is to be left out, else 0; counted, without a look from the host."""
@@ -162,7 +192,5 @@ class Adam:
         """Makes torch's optimiser have the state that it would make in its first step: something to load into."""
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
-        for group in self.optimizer.param_groups:
-            group["lr"] = 0.0
-        self.optimizer.step()
+        self._update(0.0, torch.zeros_like(self.skipped))
         self.optimizer.zero_grad(set_to_none=True)

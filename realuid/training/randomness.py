@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from realuid.keys import key
-from realuid.time_samplers import SMALLEST
+from realuid.paths.time_samplers import SMALLEST
+from realuid.utils.keys import key
 
 
 class Randomness:

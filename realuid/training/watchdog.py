@@ -1,4 +1,4 @@
-"""Ends a process whose step hangs: a collective that waits for a lost peer, a stalled read."""
+"""Ends a process whose step hangs, for instance in a collective that waits for a lost peer, or in a stalled read."""
 
 from __future__ import annotations
 

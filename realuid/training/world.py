@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from realuid.errors import RunError
 from realuid.training.rendezvous import meet
+from realuid.utils.errors import RunError
 
 Result = TypeVar("Result")
 
@@ -94,7 +94,7 @@ class World:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Process 0 goes ahead, the others follow: what it makes on disk is there for them."""
+        """Process 0 runs the block first, the others after it, so that they find the files it made."""
         if self.size > 1 and not self.main:
             dist.barrier()
         yield
@@ -128,6 +128,6 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"Trainer.device = {name!r} is not to be had (auto, cpu, cuda or cuda:N): {reason}") from None
+        reason = str(error).strip().splitlines()[0].partition(". ")[0]  # torch goes on with all of its backends
+        raise RunError(f"Trainer.device = {name!r} is not available (auto, cpu, cuda or cuda:N): {reason}") from None
     return device

@@ -24,6 +24,7 @@ def lines(capsys, *arguments: str) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_loops_own_share(capsys):
     """Shares of what a run spends; of a step that is nearly all arithmetic, the loop's own is the smaller part."""
     (line,) = lines(capsys, "overhead", "--gin", "gin/smoke.gin", "--steps", "2", "--starts", "0")
@@ -66,6 +67,7 @@ def test_student_and_teacher_are_sampled(capsys):
     assert min(student["images_per_s"], teacher["images_per_s"]) > 0
 
 
+@pytest.mark.slow
 def test_arithmetic_grows_with_the_batch(capsys):
     _, one, two, fit = lines(capsys, "growth", *TINY, "--axes", "batch", "--batch", "4", "16")
     assert (one["batch"], two["batch"]) == (4, 16)
@@ -73,6 +75,7 @@ def test_arithmetic_grows_with_the_batch(capsys):
     assert 0 < fit["exponents"]["memory_mib"] < 1.01
 
 
+@pytest.mark.exhaustive
 def test_a_set_held_in_memory_grows_and_a_streamed_one_does_not(capsys):
     _, small, large, fit = lines(capsys, "growth", *TINY, "--axes", "images", "--images", "500", "8000")
     assert (small["images"], large["images"]) == (500, 8000)
@@ -87,7 +90,7 @@ def test_exponents():
     assert exponent([1, 2], [0, 5]) is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_of_two_computes_what_a_single_one_does(capsys):
     _, one, two, _ = lines(capsys, "growth", *TINY, "--axes", "processes", "--batch", "2", "--processes", "1", "2")
     assert two["flops"] == one["flops"]

@@ -1,18 +1,24 @@
 """tools/check.py: every shipped framework holds, broken ones are refused with their culprit."""
 
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 
 from realuid.check.table import failed
 from realuid.commands.check import main
+from tests.extras import skip_without_extras
+from tests.shipped import EXAMPLES, GIN, RECIPES, cases
 
-RECIPES = Path(__file__).parents[2] / "gin"
-SHIPPED = sorted(path.relative_to(RECIPES.parent).as_posix() for path in RECIPES.glob("*.gin"))
-EXAMPLES = sorted(path.relative_to(RECIPES.parent).as_posix() for path in RECIPES.glob("examples/*.gin"))
-QUICK = {"gin/fm_digits.gin", "gin/i2sb_digits_sr.gin", "gin/examples/own_bridge_digits.gin"}
+FAMILIES = {
+    "edm_digits.gin",
+    "i2sb_digits_sr.gin",
+    "ot_digits.gin",
+    "si_digits.gin",
+    "trig_digits.gin",
+    "tiny_text.gin",
+}
 
 
 def check(capsys, text, tmp_path, *bindings):
@@ -25,11 +31,10 @@ def check(capsys, text, tmp_path, *bindings):
     return code, capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "recipe", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in [*SHIPPED, *EXAMPLES]]
-)
+@pytest.mark.parametrize("recipe", cases([*RECIPES, *EXAMPLES], quick={"fm_digits.gin"}, slow=FAMILIES))
 def test_shipped_frameworks_hold(recipe, capsys):
-    assert main(["--gin", recipe]) == 0, capsys.readouterr().out
+    skip_without_extras(GIN / recipe)
+    assert main(["--gin", f"gin/{recipe}"]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
     assert "FAIL" not in out
     assert "training: error of the student's mean" in out
@@ -37,10 +42,10 @@ def test_shipped_frameworks_hold(recipe, capsys):
 
 def test_a_teachers_training_is_checked_too(tmp_path, capsys):
     text = "include 'gin/data/digits.gin'\ninclude 'gin/matching/fm.gin'\ninclude 'gin/networks/unet_digits.gin'\n"
-    text += "include 'gin/base/teacher.gin'\nTrainer.procedure = @TeacherTraining()\nTrainer.batch = 8\n"
+    text += "include 'gin/base/teacher.gin'\nTrainer.method = @TeacherTraining()\nTrainer.batch = 8\n"
     text += "".join(f"Trainer.{name}_images = 8\n" for name in ("log", "sample", "checkpoint"))
     text += "Trainer.evaluator = @Evaluator()\n"
-    text += "Trainer.images = 8\nAdam.lr = 1e-3\nAdam.rate = @ConstantRate()\nEMA.decays = (0.9,)\n"
+    text += "Trainer.images = 8\nAdam.lr = 1e-3\nAdam.rate = @ConstantLR()\nEMA.decays = (0.9,)\n"
     code, out = check(capsys, text, tmp_path)
     assert code == 0, out
     assert "sampler: error of the data's mean" in out
@@ -52,6 +57,13 @@ BRIDGE, SR = "include 'gin/bm_digits_sr.gin'\n", "include 'gin/i2sb_digits_sr.gi
 
 def path(a, b, g="0"):
     return FM + EXPRESSION + f"ExpressionInterpolant:\n    a = '{a}'\n    b = '{b}'\n    g = '{g}'\n"
+
+
+@pytest.mark.slow
+def test_a_guided_teacher_is_checked_too(tmp_path, capsys):
+    text = FM + "UNet.null_label = True\nTeacher.model = @GuidedModel()\n"
+    code, out = check(capsys, text + "GuidedModel:\n    model = @teacher/MatchingModel()\n    scale = 2.0\n", tmp_path)
+    assert code == 0, out
 
 
 BROKEN = {
@@ -84,13 +96,13 @@ BROKEN = {
         "Posterior.grid = @UniformGrid()\n",
         "Data from Noise is unbounded at time 0",
     ),
-    "conditioned on x0 without latent noise": (
-        BRIDGE + "MatchingModel.interpolant = @LinearInterpolant()\nMatchingModel.conditioned = True\n",
+    "conditioned on x0 without noise in the path": (
+        BRIDGE + "MatchingModel.interpolant = @LinearInterpolant()\nMatchingModel.source_conditioned = True\n",
         "LinearInterpolant has g = 0",
     ),
     "a student whose network expects noise": (BRIDGE + "OneStep.noise = 0\n", "or bind OneStep.noise = 1"),
     "a deterministic student on random pairs": (
-        BRIDGE + "OneStep.noise = 0\nstudent/UNet.inputs = 1\n",
+        BRIDGE + "OneStep.noise = 0\nstudent/UNet.in_multiplier = 1\n",
         "x1 is random given x0: bind OneStep.noise = 1",
     ),
     "pairs of data that has none": (BRIDGE + "Trainer.data = @InMemory()\n", "data = @InMemory() gives no source"),
@@ -100,7 +112,10 @@ BROKEN = {
         "    scale = 2.0\n",
         "bind UNet.null_label = True",
     ),
-    "alpha = 1 with beta < 1": (FM + "RealUID.alpha = 1.0\n", "alpha = 1 needs beta = 1"),
+    "alpha = 1 with beta < 1": (
+        FM + "Distillation.loss = @RealUID()\nRealUID.beta = 0.9\n",
+        "alpha = 1 needs beta = 1",
+    ),
     "gamma > 1": (
         FM.replace("fm", "trig") + "Distillation.loss = @GeneralRealUID()\nGeneralRealUID:\n    target = @Velocity()\n"
         "    alpha = 0.9\n    beta = 0.9\n    gamma = 1.1\n",
@@ -138,6 +153,10 @@ def test_what_cannot_be_read_is_the_users_mistake(tmp_path, capsys):
     assert check(capsys, FM + "RealUID.alpah = 0.9\n", tmp_path)[0] == 2
 
 
+GAME = ("Distillation.loss = @RealUID()", "RealUID.alpha = 0.92", "RealUID.beta = 0.94")
+"""A loss that is a game of two, whose value is differentiated; `Reflected` is none."""
+
+
 class TestRowsCanFail:
     """Each oracle against a part that is wrong in a way only it can see."""
 
@@ -146,20 +165,20 @@ class TestRowsCanFail:
         from realuid.check.framework import check as rows_of
 
         torch.set_num_threads(1)
-        return lambda: {row.what: row for row in rows_of(config.build(config.load([recipe], bindings)).procedure)}
+        return lambda: {row.what: row for row in rows_of(config.build(config.load([recipe], bindings)).method)}
 
     def failed(self, rows):
         return {row.what for row in failed(list(rows.values()))}
 
     def test_a_wrong_derivative(self, monkeypatch):
-        from realuid.interpolants import base
+        from realuid.paths.interpolants import base
 
         slopes = base._slopes
         monkeypatch.setattr(base, "_slopes", lambda values, times: 1.01 * slopes(values, times))
         assert "schedule: derivatives, by finite differences" in self.failed(self.rows()())
 
     def test_a_posterior_row_that_does_not_match_the_sampled_one(self, monkeypatch):
-        from realuid.targets import Row, Velocity
+        from realuid.paths.targets import Row, Velocity
 
         rows = Velocity.rows
         monkeypatch.setattr(
@@ -170,7 +189,7 @@ class TestRowsCanFail:
         assert "model: regression optimum" in self.failed(self.rows()())
 
     def test_a_conversion_that_is_off(self, monkeypatch):
-        from realuid.conversions import Conversion
+        from realuid.paths.conversions import Conversion
 
         call = Conversion.__call__
         monkeypatch.setattr(Conversion, "__call__", lambda *arguments: 1.01 * call(*arguments))
@@ -199,15 +218,15 @@ class TestRowsCanFail:
         assert "loss: value with the data's own law" in self.failed(self.rows()())
 
     def test_a_generator_loss_that_misses_a_gradient(self, monkeypatch):
-        from realuid.losses import RealUID, Terms
+        from realuid.losses import RealUID
 
         generator_loss = RealUID.generator_loss
         monkeypatch.setattr(
             RealUID,
             "generator_loss",
-            lambda self, g: generator_loss(self, Terms(g.fake.detach(), g.target, g.weight, g.teacher)),
+            lambda self, g: generator_loss(self, replace(g, fake=g.fake.detach())),
         )
-        assert any("gradient" in what for what in self.failed(self.rows()()))
+        assert any("gradient" in what for what in self.failed(self.rows(bindings=GAME)()))
 
     def test_a_student_that_is_led_astray(self, monkeypatch):
         from realuid.losses import RealUID
@@ -222,6 +241,7 @@ class TestRowsCanFail:
         monkeypatch.setattr(training, "STEPS", 3)
         assert any(what.startswith("training: ") for what in self.failed(self.rows()()))
 
+    @pytest.mark.slow
     def test_a_student_that_is_pulled_away_by_a_loss_without_a_closed_form(self, monkeypatch):
         from realuid.losses import FGM
 
@@ -231,7 +251,7 @@ class TestRowsCanFail:
         assert any(what.startswith("training: ") for what in self.failed(self.rows(bindings=bindings)()))
 
     def test_scalings_without_unit_variance(self, monkeypatch):
-        from realuid.preconditioning import PathStatistics
+        from realuid.paths.preconditioning import PathStatistics
 
         variance = PathStatistics.variance
         monkeypatch.setattr(PathStatistics, "variance", lambda self, k: 1.2 * variance(self, k))
@@ -264,6 +284,7 @@ def test_a_loss_that_is_not_quadratic_says_so(tmp_path, capsys):
     assert "NormalisedRealUID: its value and training are not checked" in out
 
 
+@pytest.mark.slow
 def test_figures_are_printed_with_their_bounds(tmp_path, capsys):
     code, out = check(capsys, FM, tmp_path)
     assert code == 0

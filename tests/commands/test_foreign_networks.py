@@ -32,6 +32,7 @@ MatchingModel.network = @{0}()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["EDM2UNet", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "EDM2UNet")]
 )
@@ -43,7 +44,7 @@ def test_a_run(name, tmp_path):
     assert export(["--run", "runs/tiny", "--out", "out"]) == 0
     exported = realuid.load("out").network.state_dict()
     (path,) = (tmp_path / "runs" / "tiny" / "checkpoints").glob("step_00000003.pt")
-    student = checkpoints.load(str(path))["procedure"]["student"]
+    student = checkpoints.load(str(path))["method"]["student"]
     buffers = [key for key in student if key.endswith(("freqs", "phases"))]
     assert bool(buffers) == (name in ("SongUNet", "EDM2UNet"))
     for key in buffers:  # drawn at random, they belong to the weights

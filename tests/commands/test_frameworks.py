@@ -23,7 +23,7 @@ PLUG_IN = '''
 
 import torch
 
-from realuid.interpolants import Interpolant
+from realuid.paths.interpolants import Interpolant
 
 __all__ = ["QuarterTurnInterpolant"]
 
@@ -43,7 +43,7 @@ FRAMEWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", ["edm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("si", "cosine"))])
 def test_another_framework_is_a_gin_file(name, tmp_path, monkeypatch):
     framework, student = FRAMEWORKS[name]
     (tmp_path / "cosine_path.py").write_text(PLUG_IN)
@@ -79,7 +79,7 @@ def test_every_shipped_framework_makes_a_teacher(matching, capsys, monkeypatch, 
 
 TEACHER = """
 Trainer:
-    procedure = @TeacherTraining()
+    method = @TeacherTraining()
     batch = 64
     images = 64
     log_images = 64
@@ -87,7 +87,7 @@ Trainer:
     checkpoint_images = 64
     evaluator = @Evaluator()
 Adam.lr = 1e-3
-Adam.rate = @ConstantRate()
+Adam.lr_schedule = @ConstantLR()
 EMA.decays = (0.9,)
 """
 
@@ -112,11 +112,12 @@ fake/MatchingModel.interpolant = @CosineInterpolant()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "more"),
     [
-        (GUIDED, "TeacherTraining.label_dropout = 0.2\n"),
-        (ON_ANOTHER_PATH, ""),
+        (GUIDED, "TeacherTraining.condition_dropout = 0.2\n"),
+        pytest.param(ON_ANOTHER_PATH, "", marks=pytest.mark.slow),
     ],
     ids=["guidance", "another path"],
 )

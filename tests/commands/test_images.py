@@ -12,12 +12,12 @@ from realuid.commands.sample import main as sample
 from realuid.commands.train import main as train
 from realuid.data.degradations import DownUp
 from realuid.data.memory import InMemory
-from realuid.data.writer import write_shards
+from realuid.data.shards.writer import NewSample, write_shards
 
 SIZES = {
     "IMAGES": 64,
     "TEACHER_IMAGES": 64,
-    "CosineRate.warm_up": 0,
+    "CosineLR.warm_up": 0,
     "UNet.width": 8,
     "Evaluator.count": 60,
     "Trainer.batch": 16,
@@ -28,7 +28,7 @@ TINY = [
     "Trainer.log_images = 32",
     "Distillation.real_batch = 4",
     "Distillation.fake_steps = 2",
-    "teacher/CosineRate.warm_up = 0",
+    "teacher/CosineLR.warm_up = 0",
     "teacher/Trainer.batch = 16",
 ]
 
@@ -65,9 +65,9 @@ def test_the_run_shows_its_pairs_and_measures_them(bridge):
     assert {"student", "teacher", "data", "source"} <= names
     summary = json.loads((bridge / "summary.json").read_text())
     for role in ("student", "teacher", "source"):
-        for figure in ("frechet", "agreement", "psnr"):
-            assert summary[f"{role}_{figure}"] >= 0, (role, figure)
-    assert "EulerMaruyama-3(diffusion=NaturalDiffusion())" in summary["stamps"]["teacher_frechet"]["sampler"]
+        for name in ("frechet", "label_accuracy", "psnr"):
+            assert summary[f"{role}_{name}"] >= 0, (role, name)
+    assert "EulerMaruyama-3(diffusion=NaturalDiffusion())" in summary["provenance"]["teacher_frechet"]["sampler"]
 
 
 def test_the_figure_of_the_source_is_that_of_the_degraded_images(bridge, digits):
@@ -83,14 +83,14 @@ def test_evaluate_repeats_the_figures_of_the_summary(role, bridge, capsys):
     summary = json.loads((bridge / "summary.json").read_text())
     assert evaluate(["--run", str(bridge), "--num", "60", *(["--teacher"] if role == "teacher" else [])]) == 0
     line = json.loads(capsys.readouterr().out)
-    for figure in ("frechet", "psnr", "agreement"):
-        assert line[f"{role}_{figure}"] == pytest.approx(summary[f"{role}_{figure}"], rel=1e-3)
+    for name in ("frechet", "psnr", "label_accuracy"):
+        assert line[f"{role}_{name}"] == pytest.approx(summary[f"{role}_{name}"], rel=1e-3)
 
 
 @pytest.mark.parametrize("options", [[], ["--teacher"]], ids=["student", "teacher"])
 def test_sources_are_those_of_the_data_with_their_labels(options, bridge, digits, tmp_path):
     many, labels = arrays(bridge, tmp_path, "--num", "30", *options)
-    assert np.array_equal(labels, digits.labels[:30])
+    assert np.array_equal(labels, digits.condition["label"][:30])
     few, _ = arrays(bridge, tmp_path, "--num", "10", *options)
     assert np.abs(many[:10] - few).max() <= 1
 
@@ -100,6 +100,7 @@ def test_the_seed_is_that_of_the_fresh_noise(bridge, tmp_path):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "file", "shards"])
 def test_sources_are_given_as_a_folder_a_file_or_shards(kind, bridge, digits, tmp_path):
     """The run's own degraded images, handed in from outside, give the run's own samples."""
@@ -107,18 +108,18 @@ def test_sources_are_given_as_a_folder_a_file_or_shards(kind, bridge, digits, tm
     sources = DownUp(factor=2)(digits.images[:count])
     place = tmp_path / "sources"
     if kind == "shards":
-        about = {"name": "x", "image_size": 8, "channels": 1, "source": "-", "licence": "-", "classes": []}
-        write_shards(((x.numpy(), 0) for x in sources), str(place), split="train", shard_size=5, **about)
+        about = {"name": "x", "shape": (1, 8, 8), "source": "-", "licence": "-", "classes": []}
+        write_shards((NewSample(x.numpy()) for x in sources), str(place), split="train", shard_size=5, **about)
     else:
         place.mkdir()
         for i, image in enumerate(sources):
             Image.fromarray(image[0].numpy()).save(place / f"{i:03d}.png")
         (place / "notes.txt").write_text("not an image")
     given = ["--source", str(place / "000.png") if kind == "file" else str(place)]
-    labels = ["--labels", *(str(int(label)) for label in digits.labels[:count])]
+    labels = ["--labels", *(str(int(label)) for label in digits.condition["label"][:count])]
     found, told = arrays(bridge, tmp_path, "--teacher", "--num", str(2 * count), *given, *labels)
     own, _ = arrays(bridge, tmp_path, "--teacher", "--num", str(count), name="own.npz")
-    assert told.tolist() == 2 * digits.labels[:count].tolist()
+    assert told.tolist() == 2 * digits.condition["label"][:count].tolist()
     assert np.abs(found[:count] - own).max() <= 1
     assert not np.array_equal(found[count:], found[:count])  # the same sources again, with other noise
 
@@ -132,6 +133,7 @@ def test_colours_become_grey_where_the_model_is_grey(bridge, tmp_path):
     assert np.array_equal(*made)
 
 
+@pytest.mark.slow
 def test_sources_that_do_not_fit_are_one_line_with_status_2(bridge, finished, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_bytes(b"no image")
@@ -164,7 +166,7 @@ MatchingModel.interpolant = @BrownianInterpolant()
 MatchingModel.coupling = @MinibatchOT()
 MatchingModel.target = @Stack()
 Stack.targets = (@Data(), @Noise())
-UNet.height = 2
+UNet.out_multiplier = 2
 MinibatchOT.size = 4
 MinibatchOT.source = 'data'
 SAMPLER = @Posterior()
@@ -173,7 +175,7 @@ Posterior.grid = @UniformGrid()
 
 RealUID.target = @Data()
 OneStep.noise = 1
-student/UNet.inputs = 2
+student/UNet.in_multiplier = 2
 Distillation.real_batch = 8
 Distillation.adversary = @Adversary()
 Adversary.head = @Discriminator()
@@ -194,6 +196,7 @@ Trainer.log_images = 32
 """
 
 
+@pytest.mark.slow
 def test_two_sets_with_minibatch_transport_and_an_adversary(tmp_path):
     (tmp_path / "mine.gin").write_text(TWO_SETS + SMALL)
     arguments = ["--gin", str(tmp_path / "mine.gin")]

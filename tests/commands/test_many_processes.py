@@ -16,9 +16,9 @@ WAYS = {
     "2 copies": (2, []),
     "4 copies": (4, []),
     "2 copies, micro-batches": (2, ["Trainer.micro_batch = 4"]),
-    "2 shards": (2, ["Trainer.distribution = @Sharded()"]),
-    "4 shards": (4, ["Trainer.distribution = @Sharded()"]),
-    "2 shards, micro-batches": (2, ["Trainer.distribution = @Sharded()", "Trainer.micro_batch = 4"]),
+    "2 shards": (2, ["Trainer.parallelism = @FSDP()"]),
+    "4 shards": (4, ["Trainer.parallelism = @FSDP()"]),
+    "2 shards, micro-batches": (2, ["Trainer.parallelism = @FSDP()", "Trainer.micro_batch = 4"]),
 }
 
 
@@ -28,7 +28,7 @@ def teacher(tmp_path_factory, data) -> str:
     folder = tmp_path_factory.mktemp("teacher")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REALUID_DATA", str(data))
-        arguments = tiny("Trainer.procedure = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64")
+        arguments = tiny("Trainer.method = @TeacherTraining()", "Trainer.evaluator = None", "IMAGES = 64")
         assert train(1, [*arguments, "--out", str(folder)]) == [0]
     return checkpoints.CheckpointStore(str(folder / "checkpoints")).newest()
 
@@ -37,6 +37,7 @@ def steps(count: int, teacher: str, *more: str) -> list[str]:
     """Arguments of a run of so many steps, each of two updates of the fake network and one of the generator."""
     return tiny(
         f"Trainer.images = {16 * count}",  # IMAGES, which the learning rate falls with, stays
+        "CosineLR.last = 0.1",
         f"Teacher.checkpoint = '{teacher}'",
         "Trainer.lanes = 4",
         "Trainer.evaluator = None",
@@ -48,8 +49,8 @@ def steps(count: int, teacher: str, *more: str) -> list[str]:
 def weights(folder) -> dict[str, torch.Tensor]:
     """All weights of the newest checkpoint."""
     state = checkpoints.load(checkpoints.CheckpointStore(str(folder / "checkpoints")).newest())
-    found = {f"student {name}": value for name, value in state["procedure"]["student"].items()}
-    found |= {f"fake {name}": value for name, value in state["procedure"]["fake"][0].items()}
+    found = {f"student {name}": value for name, value in state["method"]["student"].items()}
+    found |= {f"fake {name}": value for name, value in state["method"]["fake"][0].items()}
     return found | {f"average {name}": value for name, value in state["ema"]["weights"]["0.9"].items()}
 
 
@@ -87,14 +88,26 @@ def check_losses(folder, expected_folder) -> None:
             assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-3), (one["step"], name)
 
 
-@pytest.mark.parametrize("way", ["micro-batches", "2 shards, micro-batches"])
-def test_a_few_steps_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
+def check_diagnostics(folder, expected_folder) -> None:
+    """Also of a process, or micro-batch, that holds one real sample alone."""
+    expected, found = lines(expected_folder)[-1], lines(folder)[-1]
+    for name in ("real_mean", "real_spread", "generated_mean", "generated_spread"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
+    assert found["real_spread"] > 0.3
+
+
+SLOW = ["2 copies, micro-batches", "4 shards", "2 shards, micro-batches"]
+
+
+@pytest.mark.parametrize("way", ["micro-batches", *(pytest.param(way, marks=pytest.mark.slow) for way in SLOW)])
+def test_a_few_steps_give_the_weights_and_diagnostics_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
     assert train(size, [*steps(4, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size
     check_weights(tmp_path, alone(4, torch.float64))
+    check_diagnostics(tmp_path, alone(4, torch.float64))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", WAYS)
 def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone, teacher, way):
@@ -103,7 +116,7 @@ def test_fifty_steps_in_float64_give_the_weights_of_one_process(tmp_path, alone,
     check_weights(tmp_path, alone(50, torch.float64))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["2 copies", "4 copies", "2 shards", "4 shards"])
 def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, teacher, way):
@@ -117,6 +130,6 @@ def test_fifty_steps_in_float32_have_the_losses_of_one_process(tmp_path, alone, 
 @pytest.mark.timeout(900)
 def test_shards_of_four_processes_are_resumed_by_two_and_by_one(tmp_path, alone, teacher):
     for size, count in ((4, 4), (2, 8), (1, 12)):
-        arguments = steps(count, teacher, "Trainer.distribution = @Sharded()")
+        arguments = steps(count, teacher, "Trainer.parallelism = @FSDP()")
         assert train(size, [*arguments, "--out", str(tmp_path)], torch.float64) == [0] * size
     check_weights(tmp_path, alone(12, torch.float64))

@@ -48,22 +48,22 @@ def test_a_checkpoint_file_alone_can_be_sampled(finished, tmp_path):
     assert sample(["--model", str(lone), "--num", "3", "--out", str(tmp_path / "x.png")]) == 0
 
 
-def test_evaluate_repeats_the_figure_of_the_summary(finished, capsys):
+def test_evaluate_repeats_the_value_of_the_summary(finished, capsys):
     summary = json.loads((finished / "summary.json").read_text())
-    count = str(summary["stamps"]["student_frechet"]["count"])
+    count = str(summary["provenance"]["student_frechet"]["count"])
     for role, options in (("student", []), ("teacher", ["--teacher"])):
         assert evaluate(["--run", str(finished), "--num", count, *options]) == 0
         line = json.loads(capsys.readouterr().out)
         assert line[f"{role}_frechet"] == pytest.approx(summary[f"{role}_frechet"], rel=6e-4)  # four digits
-        stamp = summary["stamps"][f"{role}_frechet"]
-        assert {name: line["stamp"][name] for name in stamp} == stamp
+        provenance = summary["provenance"][f"{role}_frechet"]
+        assert {name: line["provenance"][name] for name in provenance} == provenance
 
 
-def test_steps_and_averages_are_chosen_and_stamped(finished, capsys):
+def test_steps_and_averages_are_chosen_and_recorded(finished, capsys):
     assert evaluate(["--run", str(finished), "--num", "40", "--teacher", "--steps", "3"]) == 0
-    assert json.loads(capsys.readouterr().out)["stamp"]["sampler"] == "Euler-3 UniformGrid()"
+    assert json.loads(capsys.readouterr().out)["provenance"]["sampler"] == "Euler-3 UniformGrid()"
     assert evaluate(["--run", str(finished), "--num", "40", "--ema", "0.99"]) == 0
-    assert json.loads(capsys.readouterr().out)["stamp"]["ema"] == "0.99"
+    assert json.loads(capsys.readouterr().out)["provenance"]["ema"] == "0.99"
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_mistakes_are_one_line_with_status_2(options, word, finished, capsys):
 def test_the_console_script_offers_the_same_commands(finished, tmp_path, capsys):
     assert realuid(["sample", "--run", str(finished), "--num", "2", "--out", str(tmp_path / "x.png")]) == 0
     assert realuid(["paint"]) == 2
-    assert "train,sample,evaluate,study," in capsys.readouterr().err
+    assert "commands are train, sample, evaluate, study," in capsys.readouterr().err

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from realuid.commands.study import _commit as commit_of
 from realuid.commands.study import main as study
+from realuid.jobs.study import _commit as commit_of
 from tests.commands.conftest import ROOT, TINY
 
 HEAD = f"""
@@ -19,7 +19,7 @@ bind = {json.dumps([*TINY, "teacher/Trainer.seed = 0", "Trainer.threads = 1"])}
 ROWS = """
 seeds = [0, 1]
 baseline = "UID"
-figures = ["student_frechet", "student_agreement"]
+metrics = ["student_frechet", "student_label_accuracy"]
 
 [[row]]
 name = "UID"
@@ -57,7 +57,7 @@ def test_a_study_is_run_resumed_and_written_up(tmp_path, capsys):
     record = json.loads((docs / "tiny" / "real-0.92-0.json").read_text())
     assert record["study"]["row"] == "Real, 0.92"
     assert "--bind 'Trainer.seed = 0'" in record["study"]["command"]
-    assert record["stamps"]["student_frechet"]["count"] == 60
+    assert record["provenance"]["student_frechet"]["count"] == 60
     assert [point[0] for point in record["curve"]] == [64, 128]
     text = (docs / "tiny.md").read_text()
     assert "| UID | 2 of 2 |" in text
@@ -90,7 +90,7 @@ def test_a_row_that_goes_on_from_another_is_run_after_it(tmp_path, capsys):
     """
     options = [table(tmp_path, text), "--docs", "docs"]
     assert study([*options, "--only", "second"]) == 1
-    assert "second, seed 1 goes on after first, seed 1, of which there is no result" in capsys.readouterr().err
+    assert "second, seed 1 starts from first, seed 1, which has no result" in capsys.readouterr().err
     assert study([*options, "--jobs", "2"]) == 0
     for seed in (0, 1):
         record = json.loads((tmp_path / "docs" / "tiny" / f"second-{seed}.json").read_text())
@@ -100,7 +100,7 @@ def test_a_row_that_goes_on_from_another_is_run_after_it(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_study_that_is_terminated_stops_its_run_which_saves_what_it_has(tmp_path):
-    text = 'seeds = [0]\n[[row]]\nname = "long"\nbind = ["Trainer.images = 1_000_000"]\n'
+    text = 'seeds = [0]\n[[row]]\nname = "long"\nbind = ["Trainer.images = 1_000_000", "CosineLR.images = 1_000_000"]\n'
     command = [sys.executable, str(ROOT / "tools" / "study.py"), table(tmp_path, text), "--docs", "docs"]
     with subprocess.Popen(command, cwd=tmp_path) as process:
         runs = tmp_path / "runs"
@@ -115,7 +115,7 @@ def test_a_study_that_is_terminated_stops_its_run_which_saves_what_it_has(tmp_pa
     assert not list((tmp_path / "docs").rglob("*.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_tables_that_cannot_be_written_stop_no_run(tmp_path, capsys):
     """Two rows that were not measured alike are refused, but only once both are there."""
     text = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realuid.data.writer import write_shards
+from realuid.data.shards.writer import NewSample, write_shards
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,8 @@ def numbered(tmp_path: Path) -> Callable[..., str]:
 
     def numbered(count: int, shard_size: int = 100) -> str:
         dest = str(tmp_path / f"numbered-{count}")
-        samples = [(np.full((1, 2, 2), i, np.uint8), i % 3) for i in range(count)]
-        about = {"name": "numbered", "classes": "abc", "image_size": 2, "channels": 1, "source": "-", "licence": "-"}
+        samples = [NewSample(np.full((1, 2, 2), i, np.uint8), i % 3) for i in range(count)]
+        about = {"name": "numbered", "classes": "abc", "shape": (1, 2, 2), "source": "-", "licence": "-"}
         write_shards(samples, dest, split="train", shard_size=shard_size, **about)
         return dest
 

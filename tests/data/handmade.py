@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from realuid.data.dataset import Batch
+
 
 def encode(image: np.ndarray, form: str = "PNG") -> bytes:
     """An array [H, W] or [H, W, 3] as an image file."""
@@ -77,6 +79,13 @@ def numbered_set(folder: Path, counts: list[int], *, gz: bool = False, labels: b
     mode, suffix = ("w:gz", "tar.gz") if gz else ("w", "tar")
     shards = [tar(numbered_members(first, n, labels), mode) for first, n in zip(firsts, counts, strict=False)]
     return shards_set(folder, shards, counts, suffix=suffix, **({} if labels else {"classes": []}))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Whether two batches hold the same, bit for bit."""
+    sources = one.sources is other.sources or torch.equal(one.sources, other.sources)
+    told = [torch.equal(one.condition[name], other.condition[name]) for name in one.condition.keys() | other.condition]
+    return torch.equal(one.images, other.images) and sources and all(told)
 
 
 def numbers_of(images: torch.Tensor) -> list[int]:

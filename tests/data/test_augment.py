@@ -9,7 +9,7 @@ from realuid.data.degradations import Grey
 from realuid.data.memory import InMemory
 from realuid.data.order import bits
 from realuid.data.pairs import Degraded
-from realuid.data.writer import write_shards
+from realuid.data.shards.writer import NewSample, write_shards
 
 CPU = torch.device("cpu")
 
@@ -18,8 +18,8 @@ CPU = torch.device("cpu")
 def noise(tmp_path):
     """40 images of noise, 3x6x6."""
     rng = np.random.default_rng(0)
-    samples = [(rng.integers(0, 256, (3, 6, 6), np.uint8), 0) for _ in range(40)]
-    about = {"name": "noise", "classes": (), "image_size": 6, "channels": 3, "source": "-", "licence": "-"}
+    samples = [NewSample(rng.integers(0, 256, (3, 6, 6), np.uint8)) for _ in range(40)]
+    about = {"name": "noise", "classes": (), "shape": (3, 6, 6), "source": "-", "licence": "-"}
     write_shards(samples, str(tmp_path / "noise"), split="train", shard_size=100, **about)
     return InMemory(path=str(tmp_path / "noise"), shape=(3, 6, 6))
 

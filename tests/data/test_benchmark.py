@@ -1,17 +1,18 @@
-"""The benchmark of reading runs and prints what it promises; its figures are no test's business."""
+"""The benchmark of reading runs and prints what it promises; its numbers are no test's business."""
 
 import os
 
 import numpy as np
 import pytest
-from handmade import encode
 
 from realuid.commands.benchmark import main
 from realuid.commands.make_shards import main as make_shards
+from tests.data.handmade import encode
 
 QUICK = ["--images", "40", "--seconds", "0.01", "--batch", "4", "--recipes", "gin/fm_digits.gin"]
 
 
+@pytest.mark.slow
 def test_every_way_of_reading(capsys, monkeypatch):
     monkeypatch.setenv("REALUID_CACHE", "/kept")
     assert main(["data", *QUICK, "--epochs", "2", "--shards", "3"]) == 0

@@ -10,10 +10,10 @@ import torch
 from realuid import config as configuration
 from realuid.config.files import recipe_folder
 from realuid.data.dataset import Batch
-from realuid.data.index import ShardIndex
-from realuid.data.prepare import Preparation
+from realuid.data.preparation.conversion import convert
+from realuid.data.preparation.prepare import Preparation
+from realuid.data.shards.index import ShardIndex
 from realuid.data.sources import Raw, Source
-from realuid.data.writer import convert
 
 FILES = sorted(path for path in (recipe_folder() / "data").glob("*.gin") if "digits" not in path.stem)
 
@@ -31,10 +31,10 @@ UNet.attention = ()
 UNet.head_channels = 8
 UNet.group_channels = 4
 Adam.lr = 1e-3
-Adam.rate = @CosineRate()
-CosineRate.images = 64
+Adam.lr_schedule = @CosineLR()
+CosineLR.images = 64
 EMA.decays = (0.9,)
-Trainer.procedure = @TeacherTraining()
+Trainer.method = @TeacherTraining()
 Trainer.evaluator = {evaluator}
 Trainer.batch = 4
 Trainer.images = 8

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from realuid.conditions import LABEL
 from realuid.data.dataset import Dataset
-from realuid.data.index import ShardIndex
 from realuid.data.memory import InMemory
-from realuid.errors import DataError
+from realuid.data.shards.index import ShardIndex
+from realuid.utils.errors import DataError
 
 CPU = torch.device("cpu")
 
@@ -24,13 +25,15 @@ def opened(path, seed=0, device=CPU, classes=3):
 
 def order(data, start, count):
     """The numbers of the images given out."""
-    images, labels, sources = data.batch(start, count)
+    images, condition, sources = data.batch(start, count)
     assert sources is None
     assert images.shape == (count, 1, 2, 2)
     assert images.dtype == torch.uint8
-    assert labels.dtype == torch.int64
     numbers = images[:, 0, 0, 0].long()
-    assert torch.equal(labels, numbers % 3 if data.classes else torch.zeros_like(numbers))
+    assert list(condition) == ([LABEL] if data.classes else [])
+    if data.classes:
+        assert condition[LABEL].dtype == torch.int64
+        assert torch.equal(condition[LABEL], numbers % 3)
     return numbers.tolist()
 
 
@@ -40,7 +43,7 @@ def test_holds_the_data(numbered):
     assert len(data) == 25
     stored = data.examples(0, 25)
     assert torch.equal(stored.images, torch.arange(25).to(torch.uint8)[:, None, None, None].expand(25, 1, 2, 2))
-    assert torch.equal(stored.labels, torch.arange(25) % 3)
+    assert torch.equal(stored.condition[LABEL], torch.arange(25) % 3)
     assert data.examples(20, 10).images[:, 0, 0, 0].tolist() == [20, 21, 22, 23, 24, 0, 1, 2, 3, 4]
     assert (data.faults(), data.wait_s()) == ({}, 0.0)
     assert torch.equal(data.label_counts, torch.tensor([9, 8, 8]))
@@ -89,7 +92,8 @@ def test_few_orders_are_kept(numbered):
 
 def test_unconditional(numbered):
     data = opened(numbered(10), classes=0)
-    assert not data.examples(0, 10).labels.any()
+    assert data.examples(0, 10).condition == {}
+    assert data.conditions == ()
     assert data.label_counts.shape == (0,)
     assert order(data, 0, 10) == order(opened(data.path), 0, 10)
 

@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from handmade import encode, tar
 
+from realuid.conditions import LABEL
 from realuid.data.degradations import Grey
 from realuid.data.memory import InMemory
 from realuid.data.pairs import Degraded, Unpaired
-from realuid.errors import DataError
+from realuid.utils.errors import DataError
+from tests.data.handmade import encode, tar
 
 CPU = torch.device("cpu")
 
@@ -71,7 +72,7 @@ def test_degraded(numbered):
     pairs.open(seed=3, device=CPU)
     for mine, bare in ((pairs.batch(25, 10), data.batch(25, 10)), (pairs.examples(25, 10), data.examples(25, 10))):
         assert torch.equal(mine.images, bare.images)
-        assert torch.equal(mine.labels, bare.labels)
+        assert torch.equal(mine.condition[LABEL], bare.condition[LABEL])
         assert torch.equal(mine.sources, 255 - bare.images)
     assert (len(pairs), pairs.checksum) == (30, data.checksum)
     assert torch.equal(pairs.label_counts, data.label_counts)
@@ -85,7 +86,7 @@ def test_unpaired(numbered):
     epochs = pairs.batch(0, 120)
     assert sorted(numbers(epochs.images)) == sorted(list(range(30)) * 4)
     assert sorted(numbers(epochs.sources)) == sorted(list(range(40)) * 3)
-    assert torch.equal(epochs.labels, epochs.images[:, 0, 0, 0].long() % 3)
+    assert torch.equal(epochs.condition[LABEL], epochs.images[:, 0, 0, 0].long() % 3)
     # Independent: no image keeps its partner, and equal sets are not paired with themselves.
     partners = {(x1, x0) for x1, x0 in zip(numbers(epochs.images), numbers(epochs.sources), strict=True)}
     assert len(partners) > 100

@@ -18,6 +18,13 @@ def test_range():
     torch.testing.assert_close(floats, torch.linspace(-1, 1, 256))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_floats_are_in_the_models_units_already(dtype):
+    z = torch.tensor([-3.0, 0.0, 0.5, 200.0], dtype=dtype)
+    assert torch.equal(to_float(z), z.float())
+    assert to_float(z).dtype == torch.float32
+
+
 def test_nearest_level():
     x = torch.linspace(-1, 1, 10_007, dtype=torch.float64)
     distance = (to_float(to_uint8(x)).double() - x).abs().max()

@@ -1,16 +1,22 @@
 """Exactly once with real processes: forked workers, spawned ones that read from a real S3 server, two ranks."""
 
 import json
+import os
+from functools import cached_property
 
+import numpy as np
 import pytest
 import torch
-from handmade import numbered_set, numbers_of
 
+from realuid.conditions import LABEL, Field
+from realuid.conditions.text import TextEncoder
 from realuid.data.augment import Flipped
 from realuid.data.prefetched import Prefetched
 from realuid.data.streaming import Streaming
-from realuid.errors import DataError
+from realuid.utils.arrays import npy_file
+from realuid.utils.errors import DataError
 from tests import ranks
+from tests.data.handmade import encode, numbered_set, numbers_of, shards_set, tar
 from tests.s3 import served
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
@@ -31,11 +37,13 @@ def drained(data, epochs=2, batch=5):
     for start in range(0, epochs * len(data), batch):
         given = data.batch(start, batch)
         images += [image.numpy().tobytes() for image in given.images]
-        labels += given.labels.tolist()
+        labels += given.condition[LABEL].tolist()
     return images, labels
 
 
-@pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), ("fork", 5), ("forkserver", 1)])
+@pytest.mark.parametrize(
+    ("start_method", "workers"), [("fork", 2), ("fork", 5), pytest.param("forkserver", 1, marks=pytest.mark.slow)]
+)
 def test_local_archives(tmp_path, start_method, workers):
     """Also with more workers than shards: each reads its own batches of the one order."""
     path = numbered_set(tmp_path / "set", [7, 4, 9], gz=True)
@@ -80,6 +88,7 @@ def test_shards_are_written_to_s3(tmp_path, s3):
     assert main([folder, "s3://bucket/made", "--quiet", "--shard-size", "6"]) == 0
     assert {name.rpartition("/")[2] for name in s3.ls("bucket/made")} == {
         "index.json",
+        "preview.png",
         *(f"train-00000{i}.tar{suffix}" for i in (0, 1) for suffix in ("", ".layout")),
     }
     data = opened("s3://bucket/made", 0)
@@ -134,3 +143,35 @@ def test_faults_come_from_workers(tmp_path):
         strict = opened(path, workers, tolerate=1)
         with pytest.raises(DataError, match="one more than tolerate = 1"):
             drained(strict)
+
+
+class Counted(TextEncoder):
+    """Notes which process computes its checksum."""
+
+    fields = (Field("text", (2,), "float32"),)
+    name = "Counted"
+
+    def __init__(self, notes):
+        self.notes = str(notes)
+
+    @cached_property
+    def checksum(self):
+        with open(self.notes, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        return "c" * 64
+
+    def __call__(self, prompts):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_the_checksum_of_an_encoder_is_computed_once(tmp_path, start_method):
+    image, text = encode(np.zeros((2, 2), np.uint8)), npy_file(np.zeros(2, np.float32))
+    shard = tar([(f"{n}.{kind}", data) for n in range(4) for kind, data in (("png", image), ("text.npy", text))])
+    told = {"classes": [], "encoder": {"text": f"Counted {'c' * 64}"}}
+    told["conditions"] = [{"name": "text", "shape": [2], "dtype": "float32", "classes": 0}]
+    path = shards_set(tmp_path / "set", [shard], [4], **told)
+    data = opened(path, 2, start_method, classes=0, encoder=Counted(tmp_path / "notes"))
+    for start in (0, 2):
+        assert data.batch(start, 2).condition["text"].shape == (2, 2)
+    assert (tmp_path / "notes").read_text().split() == [str(os.getpid())]

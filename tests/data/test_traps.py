@@ -4,6 +4,7 @@ Where it is cheap, webdataset itself is shown to fall into the trap in the versi
 changes, the test says so.
 """
 
+import gc
 import pickle
 import tarfile
 
@@ -11,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from handmade import encode, grey_members, numbered_members, numbered_set, numbers_of, shards_set, tar
 
 from realuid.data.memory import InMemory
 from realuid.data.prefetched import Prefetched
 from realuid.data.streaming import Streaming
-from realuid.errors import DataError
+from realuid.utils.errors import DataError
+from tests.data.handmade import encode, grey_members, numbered_members, numbered_set, numbers_of, shards_set, tar
 
 CPU = torch.device("cpu")
 READERS = pytest.mark.parametrize("reader", [InMemory, Streaming])
@@ -178,6 +179,60 @@ def test_10_more_workers_than_shards(tmp_path):
     data = Prefetched(data=Streaming(path=path, shape=(1, 2, 2), classes=3), workers=4)
     data.open(seed=0, device=CPU)
     assert sorted(n for i in range(7) for n in numbers_of(data.batch(i, 1).images)) == list(range(7))
+
+
+def test_10_workers_end_by_themselves(tmp_path):
+    """When nobody holds the data set any longer, even in a cycle of garbage: none has to be terminated."""
+    data = Prefetched(
+        data=Streaming(path=numbered_set(tmp_path / "set", [3, 4]), shape=(1, 2, 2), classes=3), workers=2
+    )
+    data.open(seed=0, device=CPU)
+    data.batch(0, 1)
+    workers = data._samples.loader._iterator._workers
+    data.itself = data
+    del data
+    gc.collect()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_10_workers_end_when_the_set_is_opened_anew(tmp_path):
+    data = Prefetched(
+        data=Streaming(path=numbered_set(tmp_path / "set", [3, 4]), shape=(1, 2, 2), classes=3), workers=2
+    )
+    data.open(seed=0, device=CPU)
+    data.batch(0, 1)
+    workers = data._samples.loader._iterator._workers
+    data.open(seed=0, device=CPU)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert sorted(n for i in range(7) for n in numbers_of(data.batch(i, 1).images)) == list(range(7))
+
+
+class Collecting(Streaming):
+    """Collects garbage in whatever process reads it."""
+
+    def batch(self, start, count):
+        gc.collect()
+        return super().batch(start, count)
+
+
+def test_10_a_worker_leaves_other_workers_alone(tmp_path):
+    """A forked worker inherits what is garbage in the process that it was forked from: it ends nobody's workers."""
+    path = numbered_set(tmp_path / "set", [3, 4])
+    gc.collect()
+    gc.disable()
+    try:
+        garbage = Prefetched(data=Streaming(path=path, shape=(1, 2, 2), classes=3), workers=2)
+        garbage.open(seed=0, device=CPU)
+        garbage.batch(0, 1)
+        workers = garbage._samples.loader._iterator._workers
+        garbage.itself = garbage
+        del garbage
+        data = Prefetched(data=Collecting(path=path, shape=(1, 2, 2), classes=3), workers=1)
+        data.open(seed=0, device=CPU)
+        assert sorted(n for i in range(7) for n in numbers_of(data.batch(i, 1).images)) == list(range(7))
+        assert [worker.exitcode for worker in workers] == [None, None]
+    finally:
+        gc.enable()
 
 
 @READERS

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from stand_ins import Given
 
 from realuid.evaluation.features import SmallClassifier
+from tests.evaluation.stand_ins import Given
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import torch
 
+from realuid.conditions import labelled
 from realuid.data.dataset import Batch, Dataset
 from realuid.evaluation.features import FeatureNetwork
 
@@ -45,7 +46,7 @@ class Given(Dataset):
 
     def examples(self, start, count):
         rows = torch.arange(start, start + count) % len(self)
-        return Batch(self._images[rows], self._labels[rows], None if self._sources is None else self._sources[rows])
+        return Batch(self._images, labelled(self._labels), self._sources).take(rows)
 
 
 class Pixels(FeatureNetwork):

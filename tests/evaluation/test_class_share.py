@@ -7,7 +7,7 @@ from realuid.evaluation.class_share import ClassShare
 
 
 def measured(metric, logits, order):
-    metric.update(logits[order], order, real=False)
+    metric.update({"logits": logits[order]}, order, real=False)
     return metric.compute()["class_share"]
 
 

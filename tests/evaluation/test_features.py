@@ -3,11 +3,11 @@ import time
 import pytest
 import torch
 from loguru import logger
-from stand_ins import Given
 
 from realuid.data.pixels import to_float
-from realuid.errors import DataError
 from realuid.evaluation.features import FeatureNetwork, SmallClassifier
+from realuid.utils.errors import DataError
+from tests.evaluation.stand_ins import Given
 
 
 def few(count=40, shape=(1, 8, 8), classes=2):
@@ -70,9 +70,9 @@ def test_any_image_size(shape, tmp_path):
     assert network.predict(data.images).max() <= 2
 
 
-def test_the_stamp_names_weights_and_accuracy(classifier):
-    stamp = classifier.stamp()
-    assert stamp == {
+def test_the_provenance_names_weights_and_accuracy(classifier):
+    provenance = classifier.provenance()
+    assert provenance == {
         "network": "small-classifier",
         "network_sha256": classifier.checksum,
         "resize": "none",

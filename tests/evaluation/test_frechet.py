@@ -4,7 +4,8 @@ import torch
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from realuid.evaluation.frechet import Frechet, Moments, frechet_distance
+from realuid.evaluation.frechet import Frechet, frechet_distance
+from realuid.evaluation.moments import Moments
 
 
 def features(count, seed, width=6, mean=1.0, scale=2.0):
@@ -18,7 +19,7 @@ def measured(one, other, parts=(1, 1)):
     for given, pieces, real in ((one, parts[0], True), (other, parts[1], False)):
         rows = torch.arange(len(given))
         for values, numbers in zip(given.tensor_split(pieces), rows.tensor_split(pieces), strict=True):
-            metric.update(values, numbers, real=real)
+            metric.update({"features": values}, numbers, real=real)
     return metric.compute()["frechet"]
 
 
@@ -80,20 +81,20 @@ def test_large_means_cost_no_digits():
 def test_padding_counts_for_nothing():
     one, other = features(50, 0), features(60, 1)
     metric = Frechet()
-    metric.update(one, torch.arange(50), real=True)
+    metric.update({"features": one}, torch.arange(50), real=True)
     padded = torch.cat([other, torch.full((4, 6), 1e6)])
-    metric.update(padded, torch.cat([torch.arange(60), torch.full((4,), -1)]), real=False)
+    metric.update({"features": padded}, torch.cat([torch.arange(60), torch.full((4,), -1)]), real=False)
     assert metric.compute()["frechet"] == pytest.approx(measured(one, other), rel=1e-12)
 
 
 def test_reset_keeps_the_real_images():
     one, other, third = features(50, 0), features(60, 1), features(70, 2)
     metric = Frechet()
-    metric.update(one, torch.arange(50), real=True)
-    metric.update(third, torch.arange(70), real=False)
+    metric.update({"features": one}, torch.arange(50), real=True)
+    metric.update({"features": third}, torch.arange(70), real=False)
     metric.compute()
     metric.reset()
-    metric.update(other, torch.arange(60), real=False)
+    metric.update({"features": other}, torch.arange(60), real=False)
     assert metric.compute()["frechet"] == measured(one, other)
 
 
@@ -101,7 +102,7 @@ def test_given_moments_stand_for_the_real_images():
     one, other = features(50, 0), features(60, 1)
     metric = Frechet()
     metric.refer_to(Moments.of(one))
-    metric.update(other, torch.arange(60), real=False)
+    metric.update({"features": other}, torch.arange(60), real=False)
     assert metric.compute()["frechet"] == measured(one, other)
     assert frechet_distance(Moments.of(other), Moments.of(one)) == measured(one, other)
 

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from stand_ins import Given
 
+from realuid.conditions import labelled
 from realuid.data.dataset import Batch
 from realuid.data.pixels import to_float
-from realuid.errors import DataError
 from realuid.evaluation.draws import noise
 from realuid.evaluation.inputs import GaussianInputs, GivenInputs, ImageInputs, generate
+from realuid.utils.errors import DataError
+from tests.evaluation.stand_ins import Given
 
 BATCHES = (1, 5, 7, 23, 100)
 
@@ -22,7 +23,7 @@ class Pairs(Given):
 
     def examples(self, start, count):
         rows = torch.arange(start, start + count) % len(self)
-        return Batch(self.images[rows], self.labels[rows], self.sources[rows])
+        return Batch(self.images[rows], labelled(self.labels[rows]), self.sources[rows])
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +35,19 @@ def pairs():
 def kinds(data, seed):
     return {
         "noise": GaussianInputs(data, seed),
-        "noise, labels in turn": GaussianInputs(data, seed, torch.arange(3)),
+        "noise, labels in turn": GaussianInputs(data, seed, labelled(torch.arange(3))),
         "images": ImageInputs(data, seed),
-        "given images": GivenInputs(data, seed, torch.arange(2), data.sources[:4]),
+        "given images": GivenInputs(data, seed, labelled(torch.arange(2)), data.sources[:4]),
     }
 
 
 KINDS = ("noise", "noise, labels in turn", "images", "given images")
 
 
-def mixed(x0, labels, noise):
+def mixed(x0, condition, noise):
     """An image that shows its source, its label and two fresh draws."""
     assert not torch.is_grad_enabled()
-    return (x0 / 3 + labels[:, None, None, None] / 10 + noise(0) / 5 - noise(1) / 7).clamp(-1, 1)
+    return (x0 / 3 + condition["label"][:, None, None, None] / 10 + noise(0) / 5 - noise(1) / 7).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,22 +77,22 @@ def test_a_gaussian_source_is_that_of_the_seed(pairs):
 
 
 def test_labels_are_in_proportion_or_in_turn(pairs):
-    labels = GaussianInputs(pairs, 0).labels(0, 9)
+    labels = GaussianInputs(pairs, 0).condition(0, 9)["label"]
     assert torch.equal(torch.bincount(labels), pairs.label_counts)
-    assert GaussianInputs(pairs, 0, torch.tensor([2, 0])).labels(3, 4).tolist() == [0, 2, 0, 2]
+    assert GaussianInputs(pairs, 0, labelled(torch.tensor([2, 0]))).condition(3, 4)["label"].tolist() == [0, 2, 0, 2]
 
 
 def test_source_images_come_in_the_order_of_storage_again_and_again(pairs):
     inputs = ImageInputs(pairs, 0)
     rows = torch.arange(6, 6 + 15) % 9
     torch.testing.assert_close(inputs.x0(6, 15), pairs.sources[rows].float() / 127.5 - 1)
-    assert torch.equal(inputs.labels(6, 15), pairs.labels[rows])
+    assert torch.equal(inputs.condition(6, 15)["label"], pairs.labels[rows])
 
 
 def test_given_images_come_again_and_again_with_labels_in_turn(pairs):
-    inputs = GivenInputs(pairs, 0, torch.tensor([1, 2]), pairs.images[:3])
+    inputs = GivenInputs(pairs, 0, labelled(torch.tensor([1, 2])), pairs.images[:3])
     torch.testing.assert_close(inputs.x0(2, 5), pairs.images[[2, 0, 1, 2, 0]].float() / 127.5 - 1)
-    assert inputs.labels(2, 5).tolist() == [1, 2, 1, 2, 1]
+    assert inputs.condition(2, 5)["label"].tolist() == [1, 2, 1, 2, 1]
 
 
 def test_data_without_source_images_are_refused(pairs):
@@ -105,13 +106,13 @@ def noise_of(shape):
 
 def test_generated_pixels_are_rounded_not_truncated():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    made = generate(lambda x0, labels, noise: to_float(levels), noise_of((1, 16, 16)), count=1, batch=1)
-    assert torch.equal(made, levels)
+    generated = generate(lambda x0, condition, noise: to_float(levels), noise_of((1, 16, 16)), count=1, batch=1)
+    assert torch.equal(generated, levels)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_do_not_become_pixels(value):
-    def broken(x0, labels, noise):
+    def broken(x0, condition, noise):
         return x0 if len(x0) == 4 else x0 * value
 
     with pytest.raises(FloatingPointError, match="images 4 to 5"):

@@ -17,10 +17,16 @@ def features(count, seed, width=5, mean=0.0):
 
 
 def measured(metric, one, other, order=None):
-    metric.update(one, torch.arange(len(one)), real=True)
     order = torch.arange(len(other)) if order is None else order
-    metric.update(other[order], order, real=False)
+    show(metric, one, torch.arange(len(one)), real=True)
+    show(metric, other[order], order, real=False)
     return metric.compute()
+
+
+def show(metric, tensor, rows, *, real):
+    """Shows a metric that reads one thing some rows of it."""
+    (name,) = metric.reads
+    metric.update({name: tensor}, rows, real=real)
 
 
 # The kernel distance
@@ -80,14 +86,38 @@ def test_kernel_distance_between_halves_is_zero_within_its_error():
     assert shifted["kid"] > 5 * shifted["kid_error"]
 
 
-def test_its_error_is_the_spread_over_repetitions():
-    # Features made anew each time: the spread of the mean over ten disjoint subsets is what `kid_error` tells.
+def told_and_true(real, generated, size, *, mean=0.0, width=5, subsets=20, times=60):
+    """The mean of `kid_error` and the standard deviation of `kid`, over features drawn anew each time."""
+    metric = KernelDistance(subsets=subsets, size=size)
     found = [
-        measured(KernelDistance(subsets=100, size=100), features(1000, s), features(1000, s + 999)) for s in range(40)
+        metric.judge(features(real, 2 * n, width), features(generated, 2 * n + 1, width, mean)) for n in range(times)
     ]
-    spread = np.std([one["kid"] for one in found])
-    told = np.mean([one["kid_error"] for one in found])
-    assert 0.5 < told / spread < 2
+    return np.mean([one["kid_error"] for one in found]), np.std([one["kid"] for one in found], ddof=1)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "size", "options"),
+    [
+        (100, 100, 1000, {}),  # both sets fit one subset
+        (100, 100, 100, {"width": 64}),
+        (150, 60, 1000, {}),  # one does
+        (300, 90, 100, {"width": 64}),
+        (500, 100, 100, {"mean": 0.3}),
+        (100, 100, 1000, {"mean": 0.3}),
+        (400, 400, 50, {"subsets": 100}),  # none does
+        (20, 12, 1000, {}),
+    ],
+)
+def test_its_error_is_the_spread_over_repetitions(real, generated, size, options):
+    told, true = told_and_true(real, generated, size, **options)
+    assert 0.75 < told / true < 1.35
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_handful_of_images_has_an_error_all_the_same(count):
+    found = KernelDistance().judge(features(count, 0), features(count, 1))
+    assert math.isfinite(found["kid"])
+    assert 0 <= found["kid_error"] < math.inf
 
 
 def test_draws_are_its_own_and_seeded():
@@ -120,15 +150,15 @@ def test_score_is_the_published_formula():
 # Neighbours
 
 
-def brute(real, made, k):
+def brute(real, generated, k):
     """Balls by sorting all distances, in numpy and without blocks."""
 
     def gap(a, b):
         return np.linalg.norm(a[:, None] - b[None], axis=2)
 
     radius_real = np.sort(gap(real, real), axis=1)[:, k]
-    radius_made = np.sort(gap(made, made), axis=1)[:, k]
-    between = gap(real, made)
+    radius_made = np.sort(gap(generated, generated), axis=1)[:, k]
+    between = gap(real, generated)
     return {
         "precision": (between <= radius_real[:, None]).any(0).mean(),
         "recall": (between <= radius_made[None]).any(1).mean(),
@@ -139,18 +169,18 @@ def brute(real, made, k):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_balls(k):
-    real, made = features(130, 0), features(90, 1, mean=0.7)
-    expected = brute(real.double().numpy(), made.double().numpy(), k)
-    found = measured(PrecisionRecall(k=k), real, made) | measured(DensityCoverage(k=k), real, made)
+    real, generated = features(130, 0), features(90, 1, mean=0.7)
+    expected = brute(real.double().numpy(), generated.double().numpy(), k)
+    found = measured(PrecisionRecall(k=k), real, generated) | measured(DensityCoverage(k=k), real, generated)
     assert found == pytest.approx(expected, abs=1e-12)
     assert all(0 < value < 1 for value in found.values())
 
 
 def test_balls_are_those_of_prdc():
     prdc = pytest.importorskip("prdc")
-    real, made = features(130, 0), features(90, 1, mean=0.7)
-    theirs = prdc.compute_prdc(real.double().numpy(), made.double().numpy(), nearest_k=5)
-    found = measured(PrecisionRecall(k=5), real, made) | measured(DensityCoverage(k=5), real, made)
+    real, generated = features(130, 0), features(90, 1, mean=0.7)
+    theirs = prdc.compute_prdc(real.double().numpy(), generated.double().numpy(), nearest_k=5)
+    found = measured(PrecisionRecall(k=5), real, generated) | measured(DensityCoverage(k=5), real, generated)
     assert found == pytest.approx({name: float(value) for name, value in theirs.items()}, abs=1e-12)
 
 
@@ -175,12 +205,12 @@ def test_copies_are_found_and_new_samples_are_not():
 
 
 def test_a_limit_chooses_the_same_images_whatever_their_order():
-    real, made = features(300, 0), features(400, 1)
+    real, generated = features(300, 0), features(400, 1)
     shuffled = torch.randperm(400, generator=torch.Generator().manual_seed(5))
     for metric in (DensityCoverage, Memorisation):
-        one = measured(metric(limit=100), real, made)
-        assert one == measured(metric(limit=100), real, made, shuffled)
-        assert one != measured(metric(limit=100, seed=1), real, made)
+        one = measured(metric(limit=100), real, generated)
+        assert one == measured(metric(limit=100), real, generated, shuffled)
+        assert one != measured(metric(limit=100, seed=1), real, generated)
 
 
 # What all share
@@ -190,25 +220,25 @@ METRICS = [KernelDistance(subsets=3, size=20), InceptionScore(), PrecisionRecall
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
 def test_cut_order_and_padding_change_nothing(metric):
-    real, made = features(40, 0), features(50, 1)
+    real, generated = features(40, 0), features(50, 1)
     metric = type(metric)(**metric.settings())
-    expected = measured(metric, real, made)
-    assert set(expected) == set(metric.figures)
+    expected = measured(metric, real, generated)
+    assert set(expected) == set(metric.names)
     assert all(math.isfinite(value) for value in expected.values())
     metric.reset()
     rows = torch.randperm(50, generator=torch.Generator().manual_seed(1))
     for part in rows.split(7):
-        padded = torch.cat([made[part], torch.full((2, 5), 9.0)])
-        metric.update(padded, torch.cat([part, torch.full((2,), -1)]), real=False)
+        padded = torch.cat([generated[part], torch.full((2, 5), 9.0)])
+        show(metric, padded, torch.cat([part, torch.full((2,), -1)]), real=False)
     assert metric.compute() == expected
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
 def test_an_image_given_twice_is_an_error(metric):
     metric = type(metric)(**metric.settings())
-    metric.update(features(40, 0), torch.arange(40), real=True)
-    metric.update(features(40, 1), torch.arange(40), real=False)
-    metric.update(features(3, 1), torch.tensor([40, 17, 41]), real=False)
+    show(metric, features(40, 0), torch.arange(40), real=True)
+    show(metric, features(40, 1), torch.arange(40), real=False)
+    show(metric, features(3, 1), torch.tensor([40, 17, 41]), real=False)
     with pytest.raises(ValueError, match="generated images: number 17 was given twice"):
         metric.compute()
 
@@ -222,8 +252,9 @@ def test_an_image_given_twice_is_an_error(metric):
         (lambda: PrecisionRecall(k=0), "PrecisionRecall needs k >= 1"),
         (lambda: DensityCoverage(limit=5), "limit > k"),
         (lambda: Memorisation(limit=1), "limit must be at least 2"),
-        (lambda: measured(PrecisionRecall(), features(3, 0), features(9, 1)), "more than k = 3 images, got 3"),
-        (lambda: measured(Memorisation(), features(2, 0), features(9, 1)), "at least 3 real images"),
+        (lambda: measured(PrecisionRecall(), features(3, 0), features(9, 1)), "real images: at least 4 are needed"),
+        (lambda: PrecisionRecall().judge(features(3, 0), features(9, 1)), "more than k = 3 images, got 3"),
+        (lambda: measured(Memorisation(), features(2, 0), features(9, 1)), "real images: at least 3 are needed, got 2"),
         (lambda: measured(KernelDistance(), features(5, 0), features(1, 1)), "generated images: at least 2"),
     ],
 )

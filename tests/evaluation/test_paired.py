@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from realuid.errors import DataError
 from realuid.evaluation.paired import LPIPS, PSNR, SSIM
+from realuid.utils.errors import DataError
 
 
 def pairs(count=6, size=24, channels=1):

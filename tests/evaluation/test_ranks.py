@@ -1,4 +1,4 @@
-"""Sharded over ranks, every figure is that of one process."""
+"""Shared out over ranks, every value is that of one process."""
 
 import json
 import os
@@ -7,20 +7,33 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from stand_ins import Given, Pixels
 
+from realuid.evaluation.classwise import ClasswiseFrechet
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.frechet import Frechet
 from realuid.evaluation.inputs import GaussianInputs
 from realuid.evaluation.kernel import KernelDistance
+from realuid.evaluation.metric import Metric
 from realuid.evaluation.neighbours import DensityCoverage, Memorisation, PrecisionRecall
 from tests import ranks
+from tests.evaluation.stand_ins import Given, Pixels
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
 
 
+class Darkest(Metric):
+    """Reads images and conditions: the darkest pixels of a class, on either side."""
+
+    names = ("darkest", "darkest_real")
+    reads = ("images", "label")
+
+    def measure(self, real, generated):
+        sides = [side["images"][side["label"] == 2].flatten(1).double().sum(1).min() for side in (generated, real)]
+        return dict(zip(self.names, map(float, sides), strict=True))
+
+
 def measure(folder: Path) -> None:
-    """All figures, in the file `folder / rank`."""
+    """All values, in the file `folder / rank`."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if world > 1:
         dist.init_process_group("gloo")
@@ -28,13 +41,14 @@ def measure(folder: Path) -> None:
     images = torch.randint(0, 256, (151, 1, 2, 2), generator=generator, dtype=torch.uint8)
     data = Given(images, torch.arange(151) % 3, "ranks", sources=images)
     kid, precision = KernelDistance(subsets=5, size=40), PrecisionRecall(limit=90)
-    metrics = [Frechet(), kid, precision, DensityCoverage(), Memorisation()]
+    metrics = [Frechet(), kid, precision, DensityCoverage(), Memorisation(), ClasswiseFrechet(), Darkest()]
     evaluator = Evaluator(features=Pixels(), metrics=metrics, count=101, batch=13 * world)
     evaluator.prepare(data, "cpu", rank, world)
-    made = evaluator.generate(lambda x0, labels, noise: (0.6 * x0 + 0.1).clamp(-1, 1), GaussianInputs(data, 0))
-    figures = evaluator.judge(made, paired=True)
-    assert evaluator.judge(made, paired=True) == figures
-    (folder / str(rank)).write_text(json.dumps(figures | evaluator.yardsticks()))
+    inputs = GaussianInputs(data, 0)
+    samples = evaluator.generate(lambda x0, told, noise: (0.6 * x0 + 0.1).clamp(-1, 1), inputs, metrics, pairs=True)
+    values = evaluator.measure(metrics, samples) | evaluator.measure_pairs(samples["images"])
+    assert evaluator.measure(metrics, samples) == {name: values[name] for metric in metrics for name in metric.names}
+    (folder / str(rank)).write_text(json.dumps(values | evaluator.baselines()))
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()  # else gloo's threads may outlive what they use
@@ -52,4 +66,14 @@ def test_two_ranks_measure_what_one_does(tmp_path, monkeypatch):
     both = measured(2, tmp_path / "two", monkeypatch)
     assert both[0] == both[1]
     assert both[0] == pytest.approx(one, rel=1e-9)
-    assert {"frechet", "kid", "precision", "coverage", "memorised", "psnr", "halves_kid"} <= set(one)
+    assert {
+        "frechet",
+        "kid",
+        "precision",
+        "coverage",
+        "memorised",
+        "psnr",
+        "halves_kid",
+        "classwise_frechet",
+        "darkest",
+    } <= set(one)

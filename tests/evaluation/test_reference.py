@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from realuid.errors import DataError
 from realuid.evaluation.frechet import Moments
 from realuid.evaluation.reference import read_reference, write_reference
+from realuid.utils.errors import DataError
 
-STAMP = {"network": "n", "network_sha256": "s", "resize": "r", "reference": "data"}
+PROVENANCE = {"network": "n", "network_sha256": "s", "resize": "r", "reference": "data"}
 
 
 def moments(width=3):
@@ -17,16 +17,16 @@ def moments(width=3):
 
 
 def test_ours_comes_back(tmp_path):
-    write_reference(tmp_path / "a.npz", moments(), 50, STAMP)
+    write_reference(tmp_path / "a.npz", moments(), 50, PROVENANCE)
     found = read_reference(str(tmp_path / "a.npz"))
     assert torch.equal(found.moments.mean, moments().mean)
     assert torch.equal(found.moments.covariance, moments().covariance)
-    assert (found.count, found.stamp, found.images) == (50, STAMP, None)
+    assert (found.count, found.provenance, found.images) == (50, PROVENANCE, None)
     found.check({"network": "n", "network_sha256": "s", "resize": "r"}, 3, "a")
 
 
 def test_it_is_read_from_anywhere(tmp_path):
-    write_reference(tmp_path / "a.npz", moments(), 50, STAMP)
+    write_reference(tmp_path / "a.npz", moments(), 50, PROVENANCE)
     assert read_reference(f"file://{tmp_path}/a.npz").count == 50
 
 
@@ -34,7 +34,7 @@ def test_edms(tmp_path):
     np.savez(tmp_path / "cifar10-32x32.npz", mu=np.zeros(4), sigma=np.eye(4))
     found = read_reference(str(tmp_path / "cifar10-32x32.npz"))
     assert found.moments.covariance.dtype == torch.float64
-    assert (found.count, found.stamp, found.images) == (None, None, None)
+    assert (found.count, found.provenance, found.images) == (None, None, None)
     found.check({"network": "any", "network_sha256": "", "resize": ""}, 4, "x")  # it does not say whose it is
     with pytest.raises(DataError, match="statistics of 4 features, any has 5"):
         found.check({"network": "any", "network_sha256": "", "resize": ""}, 5, "x")
@@ -52,7 +52,7 @@ def test_adms(tmp_path):
 
 
 def test_another_network_is_refused(tmp_path):
-    write_reference(tmp_path / "a.npz", moments(), 50, STAMP)
+    write_reference(tmp_path / "a.npz", moments(), 50, PROVENANCE)
     with pytest.raises(DataError, match="made with resize = 'r', the evaluator has 'q'"):
         read_reference(str(tmp_path / "a.npz")).check({"network": "n", "network_sha256": "s", "resize": "q"}, 3, "a")
 
@@ -89,8 +89,8 @@ def test_what_is_no_reference_is_refused_in_one_line(tmp_path, capsys):
 
 
 def test_other_programs_can_read_ours(tmp_path):
-    write_reference(tmp_path / "a.npz", moments(), 50, STAMP)
+    write_reference(tmp_path / "a.npz", moments(), 50, PROVENANCE)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file["mu"].shape == (3,)
         assert np.allclose(file["sigma"], file["sigma"].T)
-        assert json.loads(str(file["stamp"])) == STAMP
+        assert json.loads(str(file["provenance"])) == PROVENANCE

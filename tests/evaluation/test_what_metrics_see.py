@@ -42,7 +42,7 @@ def defects(digits):
 
 
 def table(digits, classifier):
-    from stand_ins import Given
+    from tests.evaluation.stand_ins import Given
 
     reference, _ = halves(digits)
     network = copy(classifier)  # the one trained on all digits, whatever the reference
@@ -57,7 +57,10 @@ def table(digits, classifier):
     ]
     evaluator = Evaluator(features=network, metrics=metrics)
     evaluator.prepare(Given(digits.images[reference], digits.labels[reference], "half of the digits"), "cpu")
-    return {name: evaluator.judge(images) for name, images in defects(digits).items()}
+    return {
+        name: evaluator.measure(metrics, {"features": evaluator.extract(images)})
+        for name, images in defects(digits).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +116,9 @@ def test_copies_are_found_by_memorisation_alone(seen):
 
 if __name__ == "__main__":
     from sklearn.datasets import load_digits
-    from stand_ins import Given
 
     from realuid.evaluation.features import SmallClassifier
+    from tests.evaluation.stand_ins import Given
 
     raw = load_digits()
     pixels = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]

@@ -6,37 +6,42 @@ Expectations are sums over grid nodes: a batch of N nodes x with weights N p(x) 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from realuid.exact import GaussianMixture
-from realuid.interpolants import LinearInterpolant
+from realuid.conditions import Condition
 from realuid.losses import Terms
-from realuid.targets import Velocity
-
-LABELS = torch.zeros(0, dtype=torch.int64)
+from realuid.models.exact import GaussianMixture
+from realuid.paths.interpolants import Coefficients, LinearInterpolant
+from realuid.paths.targets import Velocity
 
 
 class Scene(NamedTuple):
-    """Grid nodes; real density p and generated density q there, times the cell's volume; f* and f^theta."""
+    """Grid nodes; real density p and generated density q there, times the cell's volume; f* and f^theta; the path."""
 
     x: Tensor  # [N, D]
     p: Tensor  # [N, 1]
     q: Tensor
     teacher: Tensor  # [N, D]
     own: Tensor
+    k: Coefficients
 
     def generated(self, fake, teacher=True, target=None):
         """E_gen is linear in c: with c's mean given x_t, f^theta by definition, it has the same value."""
         target = self.own if target is None else target
-        return Terms(fake, target, self.q[:, 0] * len(self.q), self.teacher if teacher else None)
+        return self._terms(fake, target, self.q, teacher)
 
     def real(self, fake, teacher=True):
         """Likewise, c has mean f* on real samples."""
-        return Terms(fake, self.teacher, self.p[:, 0] * len(self.p), self.teacher if teacher else None)
+        return self._terms(fake, self.teacher, self.p, teacher)
+
+    def _terms(self, fake, target, density, teacher):
+        weight = density[:, 0] * len(density)
+        return Terms(fake, target, weight, self.teacher if teacher else None, x_t=self.x, k=self.k)
 
     def optimum(self, s):
         """Eq. 22 for RealUID; else lemma 4: f* - delta_opt / kappa, with delta_opt over (1 - gamma) p + gamma q."""
@@ -64,13 +69,14 @@ def scene(dimension, times, target=None):
     generator = law([[0.3, -0.2]], [[[0.8, 0.3], [0.3, 0.6]]])
     line = torch.linspace(-7, 7, {1: 281, 2: 71}[dimension], dtype=torch.float64)
     x = torch.cartesian_prod(*[line] * dimension).view(-1, dimension)
-    pieces = []
+    pieces, moments = [], []
     for time, weight in times:
         t = torch.full((len(x),), time, dtype=torch.float64)
+        moments.append(t)
         volume = weight * (line[1] - line[0]) ** dimension
         densities = [(m.log_density(x, t).exp() * volume)[:, None] for m in (real, generator)]
-        pieces.append((x, *densities, *(m.predict(x, t, LABELS, target or Velocity()) for m in (real, generator))))
-    return Scene(*map(torch.cat, zip(*pieces, strict=True)))
+        pieces.append((x, *densities, *(m.predict(x, t, Condition(), target or Velocity()) for m in (real, generator))))
+    return Scene(*map(torch.cat, zip(*pieces, strict=True)), k=path.at(torch.cat(moments)))
 
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
@@ -102,7 +108,13 @@ def images(dtype=torch.float64, distance=1.0):
     generator = torch.Generator().manual_seed(0)
     teacher, noise, target = torch.randn(3, 2, 4, 3, 5, 5, generator=generator, dtype=torch.float64).to(dtype)
     fake, weight = teacher + distance * noise, torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
-    return [Terms(f.requires_grad_(), c, weight, t) for f, c, t in zip(fake.unbind(), target, teacher, strict=True)]
+    return [timeless(f.requires_grad_(), c, weight, t) for f, c, t in zip(fake.unbind(), target, teacher, strict=True)]
+
+
+def timeless(fake, target, weight, teacher=None):
+    """For a loss that reads neither x_t nor times."""
+    k = LinearInterpolant().at(torch.full((len(fake),), 0.5, dtype=torch.float64))
+    return Terms(fake, target, weight, teacher, x_t=torch.zeros_like(fake), k=k)
 
 
 def dot(x, y, weight):
@@ -119,7 +131,7 @@ def leaves(terms: Terms) -> Terms:
     assert terms.teacher is not None
     functions = (f.detach().clone().requires_grad_() for f in (terms.fake, terms.target, terms.teacher))
     fake, target, teacher = functions
-    return Terms(fake, target, terms.weight, teacher)
+    return replace(terms, fake=fake, target=target, teacher=teacher)
 
 
 def gradients(loss: Tensor, terms: Terms) -> list[Tensor]:

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from realuid.adversarial import Adversary, Discriminator
-from realuid.interpolants import LinearInterpolant
 from realuid.losses import GeneralRealUID, RealUID, Terms
-from realuid.targets import Velocity
-from realuid.time_samplers import UniformTime
-from tests.foreign.made_up import values
+from realuid.losses.adversarial import Adversary, Discriminator
+from realuid.paths.interpolants import LinearInterpolant
+from realuid.paths.targets import Velocity
+from realuid.paths.time_samplers import UniformTime
+from tests.pretrained.made_up import values
 
 B, SHAPE = 4, (2, 3, 3)
 T = torch.tensor([0.1, 0.35, 0.6, 0.95])
@@ -68,12 +68,14 @@ def cases():
 def terms(x1, x0, fake, star):
     path, velocity = LinearInterpolant(), Velocity()
     k = path.at(T)
-    x_t = path.draw(k, x0, x1, None)
+    x_t = path.interpolate(k, x0, x1, None)
     return Terms(
         fake=fake(T, x_t),
         target=velocity.sample(k, x0, x1, None),
         weight=torch.ones(B),
         teacher=star(T, x_t),
+        x_t=x_t,
+        k=k,
     )
 
 
@@ -88,7 +90,7 @@ def test_losses_and_gradients_are_the_authors(name, turn):
     t_gan, path = 0.8 + 0.2 * T, LinearInterpolant()
 
     def logits(x):
-        return fake.forward_head(t_gan, path.draw(path.at(t_gan), x0, x, None))
+        return fake.forward_head(t_gan, path.interpolate(path.at(t_gan), x0, x, None))
 
     if turn == "fake":
         x1 = x1.detach()

@@ -1,6 +1,7 @@
-"""What the training procedure is told of a loss is true of every one of them."""
+"""What the training method is told of a loss is true of every one of them."""
 
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ from realuid.losses import (
     NormalisedRealUID,
     RealSiD,
     RealUID,
+    Reflected,
     SiD,
-    Terms,
 )
-from realuid.targets import Data
-from tests.losses.scenes import gradients, images, leaves
+from realuid.paths.targets import Data
+from tests.losses.scenes import gradients, images, leaves, timeless
 
 LOSSES = [
     RealUID(target=Data(), alpha=1, beta=1),
@@ -34,6 +35,7 @@ LOSSES = [
     DiffInstruct(target=Data()),
     DiffInstruct(target=Data(), alpha=0.9),
     DMD(target=Data()),
+    Reflected(loss=RealUID(target=Data(), alpha=1, beta=1), correction=0.75),
 ]
 EACH = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 
@@ -48,15 +50,18 @@ def test_every_listed_loss_is_concrete_and_here():
 def test_the_fake_step_gets_by_with_what_it_declares(loss):
     generated, real = images()
     if not loss.fake_step_needs_teacher:
-        generated, real = (Terms(terms.fake, terms.target, terms.weight) for terms in (generated, real))
+        generated, real = (replace(terms, teacher=None) for terms in (generated, real))
     value = loss.fake_loss(generated, real if loss.uses_real_data else None)
     assert value.shape == ()
     found = torch.autograd.grad(value, (generated.fake, real.fake), allow_unused=True)
     assert bool(found[0].any())
     assert (found[1] is not None and bool(found[1].any())) is loss.uses_real_data
     if loss.fake_step_needs_teacher:
+        asked = generated if loss.fake_step_needs_generated_teacher else real
+        without = replace(asked, teacher=None)
+        parts = (without, None) if asked is generated else (generated, without)
         with pytest.raises(AssertionError, match="needs the teacher"):
-            loss.fake_loss(Terms(generated.fake, generated.target, generated.weight), None)
+            loss.fake_loss(*parts)
 
 
 @EACH
@@ -68,7 +73,7 @@ def test_gradients_flow_where_it_declares(loss):
     assert bool(target.any())
     assert bool(fake.any()) is bool(teacher.any()) is loss.differentiates_networks
     if not loss.differentiates_networks:
-        plain = Terms(terms.fake.detach(), terms.target, terms.weight, terms.teacher.detach())
+        plain = replace(terms, fake=terms.fake.detach(), teacher=terms.teacher.detach())
         assert torch.equal(torch.autograd.grad(loss.generator_loss(plain), terms.target)[0], target)
 
 
@@ -77,7 +82,7 @@ def test_weights_and_batches(loss):
     """A weight of zero drops a sample; means run over the batch."""
     generated, _ = images()
     weight = generated.weight * torch.tensor([1.0, 0.0, 1.0, 0.0])
-    whole = loss.generator_loss(Terms(generated.fake, generated.target, weight, generated.teacher))
+    whole = loss.generator_loss(replace(generated, weight=weight))
     rows = [0, 2]
-    part = Terms(*(getattr(generated, name)[rows] for name in ("fake", "target", "weight", "teacher")))
+    part = timeless(*(part[rows] for part in (generated.fake, generated.target, generated.weight, generated.teacher)))
     torch.testing.assert_close(2 * whole, loss.generator_loss(part))

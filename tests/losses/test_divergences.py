@@ -1,15 +1,16 @@
 """Diff-Instruct and DMD against Kullback-Leibler divergences of Gaussians and against DMD2's form of the gradient."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from realuid.interpolants import EDMInterpolant, LinearInterpolant
-from realuid.losses import DMD, DiffInstruct, RealUID, Terms
-from realuid.targets import Data, Velocity
-from tests.losses.scenes import gradients, images, leaves, line_law
+from realuid.losses import DMD, DiffInstruct, RealUID
+from realuid.paths.interpolants import EDMInterpolant, LinearInterpolant
+from realuid.paths.targets import Data, Velocity
+from tests.losses.scenes import gradients, images, leaves, line_law, timeless
 
 BOTH = pytest.mark.parametrize("kind", [DiffInstruct, DMD])
 
@@ -37,11 +38,11 @@ def test_diff_instruct_descends_the_divergence(path, t, alpha, law):
     grid = torch.cartesian_prod(line, line)  # x0 and the generator's noise
     weight = torch.exp(-grid.square().sum(1) / 2) / (2 * math.pi) * (line[1] - line[0]) ** 2 * len(grid)
     x0, x1 = grid[:, :1], parameters[0] + parameters[1] * grid[:, 1:]
-    x_t = path.draw(path.at(torch.full((len(grid),), t, dtype=torch.float64)), x0, x1, None)
+    x_t = path.interpolate(path.at(torch.full((len(grid),), t, dtype=torch.float64)), x0, x1, None)
     q, own = line_law(path, Data(), t, *parameters.tolist())
     densities = alpha * q(x_t), (1 - alpha) * p(x_t)
     fake = (densities[0] * own(x_t) + densities[1] * teacher(x_t)) / sum(densities)
-    terms = Terms(fake, x1, weight, teacher(x_t))
+    terms = timeless(fake, x1, weight, teacher(x_t))
     (found,) = torch.autograd.grad(DiffInstruct(target=Data(), alpha=alpha).generator_loss(terms), parameters)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
     assert (float(found.abs().max()) < 1e-9) is (law == (centre, spread))
@@ -72,7 +73,7 @@ def test_a_prediction_that_is_not_finite_counts_nothing(broken):
     teacher[2] = broken
     terms.target.data[3] = teacher[3]  # 0 / 0 where f = f* too
     terms.fake.data[3] = teacher[3]
-    terms = Terms(terms.fake, terms.target, terms.weight, teacher.requires_grad_())
+    terms = replace(terms, teacher=teacher.requires_grad_())
     gradient = gradients(DMD(target=Data()).generator_loss(terms), terms)[1]
     assert bool(torch.isfinite(gradient).all())
     assert [int((g == 0).sum()) for g in gradient] == [0, 1, 75, 75]

@@ -1,10 +1,12 @@
 """Normalised RealUID: its inner maximum is the l2 distance of arXiv 2509.22459, A.4, not its square."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from realuid.losses import NormalisedRealUID, Terms
-from realuid.targets import Velocity
+from realuid.losses import NormalisedRealUID
+from realuid.paths.targets import Velocity
 from tests.losses.scenes import SCENES, gradients, images, leaves
 
 SHARES = [(1.0, 1.0), (0.9, 0.9), (0.92, 0.94), (0.92, 0.8), (1.0, 0.9)]
@@ -73,7 +75,7 @@ def test_the_norm_is_a_samples():
 
 def test_a_fake_network_started_from_the_teacher_can_move():
     terms = leaves(images()[0])
-    terms = Terms(terms.teacher.detach().clone().requires_grad_(), terms.target, terms.weight, terms.teacher)
+    terms = replace(terms, fake=terms.teacher.detach().clone().requires_grad_())
     loss = NormalisedRealUID(target=Velocity(), alpha=1, beta=1).fake_loss(terms, None)
     gradient = gradients(loss, terms)[0]
     assert float(loss.detach()) == 0

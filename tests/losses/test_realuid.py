@@ -8,11 +8,12 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from realuid.exact import GaussianMixture
-from realuid.interpolants import EDMInterpolant, LinearInterpolant
-from realuid.losses import GeneralRealUID, RealUID, Terms, gap
-from realuid.targets import Data, Velocity
-from tests.losses.scenes import LABELS, SCENES, Scene, dot, images, line_law, scene, square
+from realuid.conditions import Condition
+from realuid.losses import GeneralRealUID, RealUID, gap
+from realuid.models.exact import GaussianMixture
+from realuid.paths.interpolants import EDMInterpolant, LinearInterpolant
+from realuid.paths.targets import Data, Velocity
+from tests.losses.scenes import SCENES, Scene, dot, images, line_law, scene, square, timeless
 
 
 class Setting(NamedTuple):
@@ -89,7 +90,7 @@ def test_the_distance_of_uid_is_the_gap():
     expected = float((s.q * (s.teacher - s.own).square()).sum())
     assert float(s.value(Setting(1, 1, 1))) == pytest.approx(expected)
     batch = torch.randn(2, 5, 3, 2, generator=torch.Generator().manual_seed(0))
-    found = gap(Terms(batch[0], batch[0], torch.zeros(5), batch[1]))
+    found = gap(timeless(batch[0], batch[0], torch.zeros(5), batch[1]))
     torch.testing.assert_close(found, (batch[0] - batch[1]).square().sum() / 5)
 
 
@@ -147,7 +148,8 @@ def test_the_generator_descends_the_distance(path, target, t, setting, law):
 
     def fixed(x, q, own):
         cell = torch.ones(len(x), 1, dtype=torch.float64)
-        return Scene(x, p(x) * cell, q(x) * cell, teacher(x), own(x))
+        k = path.at(torch.full((len(x),), t, dtype=torch.float64))
+        return Scene(x, p(x) * cell, q(x) * cell, teacher(x), own(x), k)
 
     x = 1.5 * line[:, None]
     distance = fixed(x, *line_law(path, target, t, *parameters)).value(setting) * (x[1, 0] - x[0, 0])
@@ -157,10 +159,10 @@ def test_the_generator_descends_the_distance(path, target, t, setting, law):
     weight = torch.exp(-grid.square().sum(1) / 2) / (2 * math.pi) * (line[1] - line[0]) ** 2 * len(grid)
     x0, x1 = grid[:, :1], parameters[0] + parameters[1] * grid[:, 1:]
     k = path.at(torch.full((len(grid),), t, dtype=torch.float64))
-    x_t = path.draw(k, x0, x1, None)
+    x_t = path.interpolate(k, x0, x1, None)
     fake = fixed(x_t, *line_law(path, target, t, *parameters.tolist())).optimum(setting)
     exact = GaussianMixture(interpolant=path, means=[[centre]], covariances=[[[spread**2]]])
-    terms = Terms(fake, target.sample(k, x0, x1, None), weight, exact.predict(x_t, k.t, LABELS, target))
+    terms = timeless(fake, target.sample(k, x0, x1, None), weight, exact.predict(x_t, k.t, Condition(), target))
     (found,) = torch.autograd.grad(setting.loss(target).generator_loss(terms), parameters)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
     assert (float(found.abs().max()) < 1e-9) is (law == (centre, spread))
@@ -219,7 +221,9 @@ def test_general_realuid_with_gamma_alpha_is_realuid(alpha, beta):
 def test_no_cancellation_in_single_precision(setting):
     """Near the solution f - f* is small: the difference of squares loses it in float32, the inner product does not."""
     generated, _ = images(torch.float32, distance=1e-4)
-    exact = Terms(*(getattr(generated, name).double() for name in ("fake", "target", "weight", "teacher")))
+    exact = timeless(
+        *(part.double() for part in (generated.fake, generated.target, generated.weight, generated.teacher))
+    )
     truth = setting.loss().generator_loss(exact).detach()
     error = abs(float(setting.loss().generator_loss(generated).detach() / truth - 1))
     assert error < 1e-5

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from realuid.conditions import Condition
 from realuid.networks.adapter import TorchModule
 from realuid.networks.blocks import blocks
 from realuid.networks.dit import DiT
@@ -34,7 +35,7 @@ def test_blocks_are_disjoint_and_hold_most_weights(name):
     called = []
     for part in parts:
         part.register_forward_hook(lambda part, inputs, output: called.append(id(part)))
-    network.eval()(torch.randn(2, *network.shape), torch.rand(2), torch.zeros(2, dtype=torch.int64))
+    network.eval()(torch.randn(2, *network.shape), torch.rand(2), Condition())
     assert set(called) == {id(part) for part in parts}
 
 

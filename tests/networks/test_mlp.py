@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from realuid.conditions import LABEL, labelled
 from realuid.networks.embedding import sinusoidal
 from realuid.networks.mlp import MLP
 
@@ -17,33 +18,41 @@ def make(**changes):
 
 def batch(shape=(2, 3)):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(4, *shape, generator=generator), torch.rand(4, generator=generator), torch.tensor([0, 1, 2, 0])
+    return (
+        torch.randn(4, *shape, generator=generator),
+        torch.rand(4, generator=generator),
+        labelled(torch.tensor([0, 1, 2, 0])),
+    )
+
+
+def backwards(condition):
+    return condition.map(lambda labels: labels.flip(0))
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4, 4)], ids=["vectors", "images"])
-@pytest.mark.parametrize("height", [1, 2])
+@pytest.mark.parametrize("out_multiplier", [1, 2])
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_shapes_and_use_of_every_input(shape, height, classes, depth):
-    network = make(shape=shape, height=height, classes=classes, depth=depth)
-    x, time, labels = batch(shape)
-    answer = network(x, time, labels)
-    assert answer.shape == (4, height * shape[0], *shape[1:])
-    assert not torch.allclose(answer, network(x + 1, time, labels))
-    assert not torch.allclose(answer, network(x, time + 1, labels))
-    assert torch.allclose(answer, network(x, time, labels.flip(0))) is not bool(classes)
+def test_shapes_and_use_of_every_input(shape, out_multiplier, classes, depth):
+    network = make(shape=shape, out_multiplier=out_multiplier, classes=classes, depth=depth)
+    x, time, condition = batch(shape)
+    answer = network(x, time, condition)
+    assert answer.shape == (4, out_multiplier * shape[0], *shape[1:])
+    assert not torch.allclose(answer, network(x + 1, time, condition))
+    assert not torch.allclose(answer, network(x, time + 1, condition))
+    assert torch.allclose(answer, network(x, time, backwards(condition))) is not bool(classes)
     answer.square().sum().backward()
     assert all(bool((parameter.grad != 0).any()) for parameter in network.parameters())
 
 
 def test_layers():
     """h <- h + W SiLU(norm(h) + embedding) for each hidden layer, between two linear maps; time in its own scale."""
-    network = make(classes=3, time_scale=10.0, height=2)
-    x, time, labels = batch()
+    network = make(classes=3, time_scale=10.0, out_multiplier=2)
+    x, time, condition = batch()
     e = (
         sinusoidal(10 * time, 16) @ network.time_embed.weight.T
         + network.time_embed.bias
-        + network.label_emb.weight[labels]
+        + network.label_emb.weight[condition[LABEL]]
     )
     h = x.flatten(1) @ network.into.weight.T + network.into.bias
     for norm, layer in zip(network.norms, network.hidden, strict=True):
@@ -51,17 +60,17 @@ def test_layers():
         normal = centred / (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
         h = h + F.silu(normal + e) @ layer.weight.T + layer.bias  # norms start at weight 1 and bias 0
     rows = (h @ network.out.weight.T + network.out.bias).view(4, 2, 2, 3)  # a row holds all entries of a sample
-    torch.testing.assert_close(network(x, time, labels), torch.cat([rows[:, 0], rows[:, 1]], dim=1))
+    torch.testing.assert_close(network(x, time, condition), torch.cat([rows[:, 0], rows[:, 1]], dim=1))
 
 
 def test_it_learns_from_labels():
     network = make(classes=3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    x, time, labels = batch()
+    x, time, condition = batch()
     losses = []
     for _ in range(60):
         optimizer.zero_grad()
-        loss = (network(x, time, labels) - labels.view(-1, 1, 1)).square().mean()
+        loss = (network(x, time, condition) - condition[LABEL].view(-1, 1, 1)).square().mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -74,11 +83,11 @@ def test_refusals():
 
 
 def test_several_samples_lie_beside_each_other_in_the_channels():
-    """inputs = 2 takes [B, 2 C, ...] and still answers for one sample; every entry counts."""
-    network = make(shape=(2, 2, 2), inputs=2, height=3)
-    x, time, labels = batch((4, 2, 2))
+    """in_multiplier = 2 takes [B, 2 C, ...] and still answers for one sample; every entry counts."""
+    network = make(shape=(2, 2, 2), in_multiplier=2, out_multiplier=3)
+    x, time, condition = batch((4, 2, 2))
     x.requires_grad_()
-    answer = network(x, time, labels)
+    answer = network(x, time, condition)
     assert answer.shape == (4, 6, 2, 2)
     answer.square().sum().backward()
     assert bool((x.grad != 0).all())

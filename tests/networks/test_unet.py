@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from realuid.conditions import LABEL, labelled
 from realuid.networks.embedding import sinusoidal
-from realuid.networks.unet import AttentionBlock, ResBlock, UNet
+from realuid.networks.unet import UNet
+from realuid.networks.unet_layers import AttentionBlock, ResBlock
 
 
 def small(**changes):
@@ -29,7 +31,11 @@ def small(**changes):
 def batch(shape=(2, 8, 8)):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(3, *shape, generator=generator)
-    return x, torch.rand(3, generator=generator), torch.tensor([0, 1, 2])
+    return x, torch.rand(3, generator=generator), labelled(torch.tensor([0, 1, 2]))
+
+
+def backwards(condition):
+    return condition.map(lambda labels: labels.flip(0))
 
 
 def parameters(module):
@@ -49,9 +55,9 @@ def awake(network):
 def test_encode_is_what_the_middle_block_hands_to_the_way_up(changes):
     network, seen = awake(small(**changes)), []
     network.middle_block.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    x, time, labels = batch()
-    network(x, time, labels)
-    found = network.encode(x.requires_grad_(), time, labels)
+    x, time, condition = batch()
+    network(x, time, condition)
+    found = network.encode(x.requires_grad_(), time, condition)
     assert torch.equal(found, seen[0])
     side = 8 // 2 ** (len(changes.get("multipliers", (1, 2))) - 1)
     assert found.shape == (3, network.middle_channels, side, side)
@@ -61,25 +67,25 @@ def test_encode_is_what_the_middle_block_hands_to_the_way_up(changes):
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 8)])
-@pytest.mark.parametrize("height", [1, 2])
+@pytest.mark.parametrize("out_multiplier", [1, 2])
 @pytest.mark.parametrize("changes", [{}, {"classes": 3}, {"attention": (0, 1)}, {"attention": (), "blocks": 2}])
 @pytest.mark.parametrize("conditioning", ["add", "scale_shift"])
-def test_shapes_and_use_of_every_input(shape, height, changes, conditioning):
-    network = awake(small(shape=shape, height=height, conditioning=conditioning, **changes))
-    x, time, labels = batch(shape)
-    answer = network(x, time, labels)
-    assert answer.shape == (3, height * shape[0], *shape[1:])
-    assert not torch.allclose(answer, network(x + 1, time, labels))
-    assert not torch.allclose(answer, network(x, time + 1, labels))
-    assert torch.allclose(answer, network(x, time, labels.flip(0))) is ("classes" not in changes)
+def test_shapes_and_use_of_every_input(shape, out_multiplier, changes, conditioning):
+    network = awake(small(shape=shape, out_multiplier=out_multiplier, conditioning=conditioning, **changes))
+    x, time, condition = batch(shape)
+    answer = network(x, time, condition)
+    assert answer.shape == (3, out_multiplier * shape[0], *shape[1:])
+    assert not torch.allclose(answer, network(x + 1, time, condition))
+    assert not torch.allclose(answer, network(x, time + 1, condition))
+    assert torch.allclose(answer, network(x, time, backwards(condition))) is ("classes" not in changes)
     answer.square().sum().backward()
     assert all(bool((parameter.grad != 0).any()) for parameter in network.parameters())
 
 
 def test_a_new_network_answers_zero():
-    network = small(classes=3, height=2)
-    x, time, labels = batch()
-    assert torch.equal(network(x, time, labels), torch.zeros(3, 4, 8, 8))
+    network = small(classes=3, out_multiplier=2)
+    x, time, condition = batch()
+    assert torch.equal(network(x, time, condition), torch.zeros(3, 4, 8, 8))
     zeros = {name for name, value in network.named_parameters() if not value.any() and name.endswith("weight")}
     assert zeros == {
         *(name for name in network.state_dict() if name.endswith(("out_layers.3.weight", "proj_out.weight"))),
@@ -90,14 +96,14 @@ def test_a_new_network_answers_zero():
 def test_labels_and_times_count_after_steps_of_training():
     network = small(classes=3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    x, time, labels = batch()
+    x, time, condition = batch()
     for _ in range(3):  # the zero layers wake one behind another
         optimizer.zero_grad()
-        (network(x, time, labels) - labels.view(-1, 1, 1, 1)).square().mean().backward()
+        (network(x, time, condition) - condition[LABEL].view(-1, 1, 1, 1)).square().mean().backward()
         optimizer.step()
-    answer = network(x, time, labels)
-    assert not torch.equal(answer, network(x, time, labels.flip(0)))
-    assert not torch.equal(answer, network(x, 1 - time, labels))
+    answer = network(x, time, condition)
+    assert not torch.equal(answer, network(x, time, backwards(condition)))
+    assert not torch.equal(answer, network(x, 1 - time, condition))
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -157,8 +163,8 @@ def test_time_embedding_is_guided_diffusions():
     torch.testing.assert_close(sinusoidal(time, 8), torch.tensor(expected))
     network = awake(small(time_scale=1000.0))
     plain = awake(small())
-    x, time, labels = batch()
-    torch.testing.assert_close(network(x, time, labels), plain(x, 1000 * time, labels))
+    x, time, condition = batch()
+    torch.testing.assert_close(network(x, time, condition), plain(x, 1000 * time, condition))
 
 
 def test_names_and_size_of_the_cifar_network():
@@ -233,13 +239,13 @@ def test_channels_that_do_not_divide_are_refused(changes):
 
 
 def test_several_images_lie_beside_each_other_in_the_channels():
-    """inputs = 3 takes [B, 3 C, H, W] and still answers for one image; only the first convolution is wider."""
-    network, one = awake(small(inputs=3, height=2)), small(height=2)
-    x, time, labels = batch((6, 8, 8))
+    """in_multiplier = 3 takes [B, 3 C, H, W] and still answers for one image; only the first convolution is wider."""
+    network, one = awake(small(in_multiplier=3, out_multiplier=2)), small(out_multiplier=2)
+    x, time, condition = batch((6, 8, 8))
     x.requires_grad_()
-    answer = network(x, time, labels)
+    answer = network(x, time, condition)
     assert answer.shape == (3, 4, 8, 8)
-    assert network.encode(x, time, labels).shape[1] == network.middle_channels
+    assert network.encode(x, time, condition).shape[1] == network.middle_channels
     answer.square().sum().backward()
     assert bool((x.grad.flatten(2).abs().sum(2) > 0).all())
     shapes, others = ({name: value.shape for name, value in n.state_dict().items()} for n in (network, one))
@@ -249,10 +255,11 @@ def test_several_images_lie_beside_each_other_in_the_channels():
 def test_a_null_label_is_one_class_more():
     """The label `classes` means none; without `null_label` there is no such label."""
     network = awake(small(classes=3, null_label=True))
-    x, time, labels = batch()
-    none = torch.full_like(labels, 3)
+    x, time, condition = batch()
+    none = network.null(condition)
+    assert none[LABEL].tolist() == [3, 3, 3]
     assert network.label_emb.weight.shape[0] == 4
-    assert not torch.allclose(network(x, time, labels), network(x, time, none))
+    assert not torch.allclose(network(x, time, condition), network(x, time, none))
     network(x, time, none).square().sum().backward()
     used = network.label_emb.weight.grad.abs().sum(1) > 0
     assert used.tolist() == [False, False, False, True]

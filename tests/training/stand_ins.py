@@ -3,32 +3,34 @@
 import torch
 from torch import Tensor, nn
 
-from realuid.couplings import IndependentCoupling
+from realuid.conditions import Condition
 from realuid.data.dataset import Batch, Dataset
-from realuid.exact import GaussianMixture
-from realuid.interpolants import Interpolant
+from realuid.distillation.distillation import Distillation
+from realuid.distillation.students import OneStep
+from realuid.distillation.teachers import Teacher
 from realuid.losses import DistillationLoss
-from realuid.matching import MatchingModel
+from realuid.models.exact import GaussianMixture
+from realuid.models.matching import MatchingModel
+from realuid.networks.base import Network
 from realuid.networks.mlp import MLP
-from realuid.preconditioning import NoPreconditioning
+from realuid.paths.couplings import IndependentCoupling
+from realuid.paths.interpolants import Interpolant
+from realuid.paths.preconditioning import NoPreconditioning
+from realuid.paths.targets import Target
+from realuid.paths.time_samplers import TimeSampler
+from realuid.paths.weights import UnitWeight
 from realuid.samplers import Euler, UniformGrid
-from realuid.students import OneStep
-from realuid.targets import Target
-from realuid.teachers import Teacher
-from realuid.time_samplers import TimeSampler
-from realuid.training.distillation import Distillation
 from realuid.training.ema import EMA
-from realuid.training.optimizers import Adam, CosineRate
-from realuid.training.procedure import Context
+from realuid.training.method import Context
+from realuid.training.optimizers import Adam, CosineLR
 from realuid.training.randomness import Randomness
-from realuid.weights import UnitWeight
 
 MEAN = torch.tensor([0.5, -0.3])
 COVARIANCE = torch.tensor([[0.6, 0.3], [0.3, 0.4]])
 
 
 class GaussianData(Dataset):
-    """N(MEAN, COVARIANCE) vectors, given out in pixel units so that `to_float` recovers them."""
+    """N(MEAN, COVARIANCE) vectors, floats as latents are."""
 
     def __init__(self, count: int = 20_000) -> None:
         self.shape, self.classes = (2,), 0
@@ -56,14 +58,14 @@ class GaussianData(Dataset):
 
     def batch(self, start: int, count: int) -> Batch:
         rows = torch.arange(start, start + count) % len(self)
-        return Batch((self.vectors[rows] + 1) * 127.5, torch.zeros(count, dtype=torch.int64))
+        return Batch(self.vectors[rows], Condition())
 
     def examples(self, start: int, count: int) -> Batch:
         return self.batch(start, count)
 
 
-class Affine(nn.Module):
-    """`network(x, time, labels) = W x + c`, started at zero."""
+class Affine(Network):
+    """`network(x, time, condition) = W x + c`, started at zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,11 +73,11 @@ class Affine(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return self.linear(x)
 
 
-def matching_model(network: nn.Module, interpolant: Interpolant, target: Target) -> MatchingModel:
+def matching_model(network: Network, interpolant: Interpolant, target: Target) -> MatchingModel:
     return MatchingModel(
         network=network,
         interpolant=interpolant,
@@ -93,11 +95,15 @@ def gaussian_distillation(
     images: int,
     real_batch: int = 64,
     fake_steps: int = 5,
+    steps_per_sample: int = 1,
+    times_per_sample: int = 1,
     lr: float = 1e-2,
+    mean: Tensor = MEAN,
+    covariance: Tensor = COVARIANCE,
 ) -> Distillation:
-    """An affine student of the exact teacher of N(MEAN, COVARIANCE), with a perceptron as fake network."""
-    exact = GaussianMixture(interpolant=interpolant, means=[MEAN.tolist()], covariances=[COVARIANCE.tolist()])
-    rate = CosineRate(images=images)
+    """An affine student of the exact teacher of N(mean, covariance), with a perceptron as fake network."""
+    exact = GaussianMixture(interpolant=interpolant, means=[mean.tolist()], covariances=[covariance.tolist()])
+    rate = CosineLR(images=images)
     return Distillation(
         teacher=Teacher(model=exact, sampler=Euler(steps=50, grid=UniformGrid())),
         student=OneStep(model=matching_model(Affine(), interpolant, loss.target)),
@@ -105,10 +111,12 @@ def gaussian_distillation(
         loss=loss,
         time_sampler=time_sampler,
         weight=UnitWeight(),
-        student_optimizer=Adam(lr=lr, rate=rate),
-        fake_optimizer=Adam(lr=2e-3, rate=rate),
+        student_optimizer=Adam(lr=lr, lr_schedule=rate),
+        fake_optimizer=Adam(lr=2e-3, lr_schedule=rate),
         ema=EMA(decays=(0.98,)),
         fake_steps=fake_steps,
+        steps_per_sample=steps_per_sample,
+        times_per_sample=times_per_sample,
         real_batch=real_batch,
         student_init="random",
         fake_init="random",
@@ -119,14 +127,16 @@ def context(batch: int, data: Dataset, *, seed: int = 0, lanes: int = 1) -> Cont
     device = torch.device("cpu")
     randomness = Randomness(seed=seed, lanes=lanes, device=device)
     frequencies = data.label_counts.to(device)
-    return Context(device, batch, data.shape, data, frequencies, randomness)
+    return Context(device, batch, data.shape, data, None, frequencies, randomness)
 
 
 def fake_loss(made: Distillation, substep: int, fake_step: int) -> Tensor:
-    (drawn,) = made.drawing.draw(made.context, substep, fake_step if made.uses_real_data else None)
-    return made._fake_loss(made.context, substep, drawn)[0]
+    (inputs,) = made.inputs.draw(made.context, substep, fake_step if made.uses_real_data else None)
+    with torch.no_grad():
+        x1 = made.objectives.generated(made.context, inputs)
+    return made.objectives.fake(made.context, substep, inputs, x1)[0]
 
 
 def generator_loss(made: Distillation, substep: int) -> Tensor:
-    (drawn,) = made.drawing.draw(made.context, substep)
-    return made._generator_loss(made.context, substep, drawn)[0]
+    (inputs,) = made.inputs.draw(made.context, substep)
+    return made.objectives.generator(made.context, substep, inputs)[0]

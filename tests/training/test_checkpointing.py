@@ -5,17 +5,17 @@ import torch
 
 from realuid import checkpoints
 from realuid.checkpoints import CheckpointStore, sharded
-from realuid.errors import CheckpointError
 from realuid.training.checkpointing import Checkpoints, Saver
-from realuid.training.distribution import Replicated
+from realuid.training.parallelism import DDP
 from realuid.training.world import World
+from realuid.utils.errors import CheckpointError
 from tests.s3 import served
 
 CPU = torch.device("cpu")
 
 
 def saver(url: str, **policy) -> Saver:
-    return Saver(Checkpoints(**policy), CheckpointStore(url), World(CPU), Replicated(), batch=10)
+    return Saver(Checkpoints(**policy), CheckpointStore(url), World(CPU), DDP(), batch=10)
 
 
 def state(step: int) -> dict:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from realuid.interpolants import ExpressionInterpolant, Interpolant, LinearInterpolant
+from realuid.conditions import labelled
 from realuid.losses import RealUID
 from realuid.networks.blocks import blocks
 from realuid.networks.dit import DiT
@@ -16,8 +16,9 @@ from realuid.networks.edm2_unet import EDM2UNet
 from realuid.networks.edm_unet import DhariwalUNet, SongUNet
 from realuid.networks.mlp import MLP
 from realuid.networks.unet import UNet
-from realuid.targets import Velocity
-from realuid.time_samplers import UniformTime
+from realuid.paths.interpolants import ExpressionInterpolant, Interpolant, LinearInterpolant
+from realuid.paths.targets import Velocity
+from realuid.paths.time_samplers import UniformTime
 from realuid.training.compute import Compute
 from tests.training.stand_ins import GaussianData, context, gaussian_distillation
 
@@ -64,7 +65,7 @@ def answers(network: nn.Module, batch: int = 3) -> tuple[torch.Tensor, torch.Ten
     """Predictions, and gradients in weights and images, in one vector each."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, *SHAPE, generator=generator).requires_grad_()
-    prediction = network(x, torch.rand(batch, generator=generator), torch.arange(batch) % 3)
+    prediction = network(x, torch.rand(batch, generator=generator), labelled(torch.arange(batch) % 3))
     inputs = [x, *(p for p in network.parameters() if p.requires_grad)]
     gradients = torch.autograd.grad(prediction.square().sum(), inputs)
     return prediction.detach().flatten(), torch.cat([g.flatten() for g in gradients])
@@ -76,9 +77,10 @@ def relative(value: torch.Tensor, truth: torch.Tensor) -> float:
 
 def cases() -> list:
     """Every network every way; a compilation takes half a minute but for the smallest ones."""
-    slow = {(name, way) for name in NETWORKS for way in ("compile", "all")} - {("mlp", "all"), ("dit", "compile")}
-    marks = {case: [pytest.mark.slow] for case in slow}
-    return [pytest.param(name, way, marks=marks.get((name, way), [])) for name in NETWORKS for way in WAYS]
+    marks = {(name, way): pytest.mark.exhaustive for name in NETWORKS for way in ("compile", "all")}
+    marks |= dict.fromkeys([("unet", "all"), ("dit", "all"), ("mlp", "compile")], pytest.mark.slow)
+    marks[("mlp", "all")] = ()
+    return [pytest.param(name, way, marks=marks.get((name, way), ())) for name in NETWORKS for way in WAYS]
 
 
 @pytest.mark.parametrize(("name", "way"), cases())
@@ -94,7 +96,7 @@ def test_predictions_and_gradients_are_the_same(name, way, eager):
         ):
             assert relative(here, there) < 1e-5
     with torch.no_grad():
-        network.eval()(torch.randn(2, *SHAPE), torch.rand(2), torch.zeros(2, dtype=torch.int64))
+        network.eval()(torch.randn(2, *SHAPE), torch.rand(2), labelled(torch.zeros(2, dtype=torch.int64)))
 
 
 @pytest.mark.parametrize("way", ["channels_last", "recompute", "all"])
@@ -128,7 +130,7 @@ def kept_bytes(recompute: bool) -> int:
     for block in blocks(network):
         block.register_forward_pre_hook(lambda _, inputs: keep(*inputs))
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: keep(tensor) or tensor, lambda tensor: tensor):
-        network(torch.randn(8, *SHAPE), torch.rand(8), torch.zeros(8, dtype=torch.int64)).sum().backward()
+        network(torch.randn(8, *SHAPE), torch.rand(8), labelled(torch.zeros(8, dtype=torch.int64))).sum().backward()
     weights = {parameter.data_ptr() for parameter in network.parameters()}
     return sum(tensor.untyped_storage().nbytes() for at, tensor in kept.items() if at not in weights)
 
@@ -194,7 +196,7 @@ def test_a_step_is_the_same_with_compiled_blocks(path, eager):
     formulas."""
     plain, compiled = (step(path, Compute(compile=way)) for way in ("none", "default"))
     for name, value in plain[0].items():
-        assert float(compiled[0][name]) == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
+        torch.testing.assert_close(compiled[0][name], value, rtol=1e-5, atol=1e-6, msg=name)
     assert relative(compiled[1], plain[1]) < 1e-5
 
 

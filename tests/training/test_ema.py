@@ -38,19 +38,66 @@ def test_it_equals_torchs_average_after_the_warm_up():
     assert torch.allclose(ema.averaged().weight, reference.module.weight)
 
 
-def test_the_first_updates_forget_the_initial_weights():
+def test_the_initial_weights_have_no_part():
+    """After n updates the average is the mean of the weights since then with factors d^(n - i), summed up here."""
     module = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(module.weight)
-    ema = EMA(decays=(0.9999,))
+    nn.init.constant_(module.weight, 1e6)
+    decays = (0.5, 0.9999)
+    ema, seen = EMA(decays=decays), []
     ema.attach(module)
-    with torch.no_grad():
-        module.weight.fill_(1.0)
-    for _ in range(20):
+    for n in range(1, 21):
+        seen.append(n**1.5)
+        with torch.no_grad():
+            module.weight.fill_(seen[-1])
         ema.update()
-    left = 1.0
-    for n in range(20):
-        left *= (1 + n) / (10 + n)
-    assert float(ema.averaged().weight) == pytest.approx(1 - left, rel=1e-5)
+        for decay in decays:
+            factors = [decay ** (n - i) for i in range(1, n + 1)]
+            expected = sum(f * w for f, w in zip(factors, seen, strict=True)) / sum(factors)
+            assert float(ema.averaged(str(decay)).weight) == pytest.approx(expected, rel=1e-5)
+
+
+def test_decays_differ_however_short_the_run():
+    module = nn.Linear(1, 1, bias=False)
+    ema = EMA(decays=(0.99, 0.999, 0.9999))
+    ema.attach(module)
+    for n in range(50):
+        with torch.no_grad():
+            module.weight.fill_(float(n))
+        ema.update()
+    values = [float(ema.averaged(name).weight) for name in ema.names]
+    assert values == sorted(set(values), reverse=True)  # the longer the memory, the further behind
+
+
+class Tied(nn.Module):
+    """One weight under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+        self.b.weight = self.a.weight
+        self.register_buffer("count", torch.zeros(()))
+
+
+def test_a_tied_weight_is_averaged_under_both_names():
+    module, ema = Tied(), EMA(decays=(0.9,))
+    nn.init.zeros_(module.a.weight)
+    ema.attach(module)
+    for _ in range(2):
+        with torch.no_grad():
+            module.a.weight += 1.0
+            module.count += 1
+        ema.update()
+    expected = (0.9 * 1 + 2) / 1.9
+    averaged = ema.averaged()
+    assert averaged.a.weight is averaged.b.weight
+    assert float(averaged.a.weight[0, 0]) == pytest.approx(expected)
+    assert float(averaged.count) == 2  # a buffer is as it is
+    saved = ema.state_dict()["weights"]["0.9"]
+    assert float(saved["a.weight"][0, 0]) == float(saved["b.weight"][0, 0]) == pytest.approx(expected)
+    other = EMA(decays=(0.9,))
+    other.attach(Tied())
+    other.load_state_dict(ema.state_dict())
+    assert torch.equal(other.averaged().b.weight, averaged.b.weight)
 
 
 def test_state_round_trip():
@@ -122,3 +169,8 @@ def test_averages_off_the_device(where):
     again.attach(nn.Linear(8, 8).to(where))
     again.load_state_dict(beside.state_dict())
     torch.testing.assert_close(again.averaged().weight, beside.averaged().weight)
+
+
+def test_a_decay_twice_is_refused():
+    with pytest.raises(ValueError, match="decays must differ"):
+        EMA(decays=(0.9, 0.99, 0.90))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import pickle
+import math
+import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realuid.data.sources.kinds import Arrays, Source
-from realuid.errors import DataError
+from realuid.data.sources.arrays import Arrays
+from realuid.data.sources.base import Source, agreeing, numbered
+from realuid.utils import archives, pickles
+from realuid.utils.arrays import HEADER, NUMPY, Array, npy, npy_header
+from realuid.utils.errors import DataError
+from realuid.utils.pickles import PLAIN
 
+BATCHES = ("train_data_batch_*.npz", "val_data*.npz")
+"""Names of the files of downsampled ImageNet; other archives of arrays are none of them."""
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -32,10 +39,7 @@ def cifar10(path: Path) -> dict[str, Source]:
     """The published archives, or the folders that they unpack to."""
     files: dict[str, bytes] = {}
     if is_cifar_archive(str(path)):
-        with tarfile.open(path) as tar:
-            for info in tar:
-                if info.isreg() and (stream := tar.extractfile(info)):
-                    files[info.name.rpartition("/")[2]] = stream.read()
+        files = _unpacked(path)
     elif path.is_dir():
         files = {file.name: file.read_bytes() for file in path.glob("*_batch*") if file.is_file()}
     names = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -50,10 +54,27 @@ def cifar10(path: Path) -> dict[str, Source]:
     return {}
 
 
+def _unpacked(path: Path) -> dict[str, bytes]:
+    """The files of a published archive, by their names without folders."""
+    files: dict[str, bytes] = {}
+    try:
+        with path.open("rb") as packed, _tar(archives.gunzipped(packed)) as tar:
+            for info in tar:
+                if info.isreg() and not info.issparse() and (stream := tar.extractfile(info)):
+                    files[info.name.rpartition("/")[2]] = stream.read()
+    except (ValueError, EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}") from None
+    return files
+
+
+def _tar(stream: IO[bytes]) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|", tarinfo=archives.Member)
+
+
 def _cifar_batch(decoder: Callable[[bytes], tuple[Any, Any]], name: str, data: bytes) -> tuple[Any, Any]:
     try:
-        return decoder(data)
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        return agreeing(name, *decoder(data))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError) as error:
         raise DataError(f"{name} is no batch of CIFAR-10, or cut short: {error!r}") from error
 
 
@@ -62,29 +83,14 @@ def _cifar_binary(data: bytes) -> tuple[Any, Any]:
     return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Of everything that a pickle may call, only what builds an array."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise DataError(f"a CIFAR-10 batch asks for {module}.{name}: it is not one, and nothing of it was run")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
 def _cifar_pickled(data: bytes) -> tuple[Any, Any]:
-    batch = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
+    try:
+        batch = pickles.read(data, PLAIN | NUMPY)
+    except pickles.Refused as error:
+        raise DataError(f"a CIFAR-10 batch: {error}: it is not one, and nothing of it was run") from None
     batch = {name.decode() if isinstance(name, bytes) else str(name): value for name, value in batch.items()}
-    return np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32), np.asarray(batch["labels"])
+    images, labels = (part.value if isinstance(part, Array) else part for part in (batch["data"], batch["labels"]))
+    return np.asarray(images).reshape(-1, 3, 32, 32), np.asarray(labels)
 
 
 def idx(path: Path) -> dict[str, Source]:
@@ -95,20 +101,29 @@ def idx(path: Path) -> dict[str, Source]:
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
             for file in (path / f"{prefix}-{kind}", path / f"{prefix}-{kind}.gz"):
                 if file.exists():
-                    data = file.read_bytes()
-                    parts.append(_idx_array(str(file), gzip.decompress(data) if file.suffix == ".gz" else data))
+                    parts.append(_idx_array(str(file), _content(file)))
                     break
         if len(parts) == 2:
             fashion = "fashion" in str(path.resolve()).lower()
             classes = FASHION if fashion else tuple(str(i) for i in range(10))
-            found[split] = Arrays(str(path), [(parts[0][:, None], parts[1])], classes)
+            found[split] = Arrays(str(path), [agreeing(f"{path}, {split}", parts[0][:, None], parts[1])], classes)
     return dict(found)
+
+
+def _content(file: Path) -> bytes:
+    if file.suffix != ".gz":
+        return file.read_bytes()
+    try:
+        with file.open("rb") as packed:
+            return archives.gunzipped(packed).read()
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{file} cannot be unpacked: {error}") from None
 
 
 def _idx_array(name: str, data: bytes) -> NDArray[np.uint8]:
     axes = data[3] if data[:3] == b"\0\0\x08" else 0
-    shape = np.frombuffer(data, ">i4", axes, 4)
-    if not axes or len(data) != 4 + 4 * axes + int(np.prod(shape)):
+    shape = [int(length) for length in np.frombuffer(data, ">u4", axes, 4)] if len(data) >= 4 + 4 * axes else []
+    if not axes or not shape or len(data) != 4 + 4 * axes + math.prod(shape):
         raise DataError(f"{name} is no idx file of bytes, or cut short")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
@@ -116,29 +131,31 @@ def _idx_array(name: str, data: bytes) -> NDArray[np.uint8]:
 def npz(path: Path) -> dict[str, Source]:
     """Downsampled ImageNet (Chrabaszcz et al., arXiv 1707.08819): data [N, 3 side^2], labels from 1."""
     splits: dict[str, list[Path]] = {}
-    files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz")) if path.is_dir() else []
+    files = [path] if path.suffix == ".npz" else []
+    if path.is_dir():
+        files = [file for pattern in BATCHES for file in path.glob(pattern)]
     for file in sorted(files, key=lambda file: (len(file.name), file.name)):  # batch_2 before batch_10
         splits.setdefault("val" if file.name.startswith("val") else "train", []).append(file)
     found: dict[str, Source] = {}
     for split, batches in splits.items():
         parts = [_npz_batch(file) for file in batches]
         count = 1 + max(int(labels.max()) for _, labels in parts)
-        found[split] = Arrays(str(path), parts, tuple(str(i) for i in range(max(count, 1000))))
+        found[split] = Arrays(str(path), parts, numbered(max(count, 1000), str(path)))
     return found
 
 
 def _npz_batch(file: Path) -> tuple[Any, Any]:
     """The pixels are unpacked into a temporary file and mapped: all batches together do not fit into memory."""
     try:
-        with zipfile.ZipFile(file) as archive, archive.open("data.npy") as data:
+        with file.open("rb") as stored, archives.opened_zip(stored) as archive:
+            labels = npy(archives.member(archive, "labels.npy"))
             unpacked = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 (it lives as long as the images)
-            while piece := data.read(1 << 24):
-                unpacked.write(piece)
+            with archive.open("data.npy") as data:
+                shutil.copyfileobj(data, unpacked, 1 << 24)
             unpacked.flush()
-        with np.load(file, allow_pickle=False) as stored:
-            labels = np.asarray(stored["labels"]).astype(np.int64) - 1
-        return _Mapped(unpacked), labels
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        images, labels = agreeing(str(file), _Mapped(unpacked), labels)
+        return images, labels.astype(np.int64) - 1
+    except (KeyError, ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is no batch of downsampled ImageNet (data and labels): {error}") from error
 
 
@@ -150,7 +167,11 @@ class _Mapped:
         self._images = self._map()
 
     def _map(self) -> Any:
-        data = np.load(self._name, mmap_mode="r", allow_pickle=False)
+        with open(self._name, "rb") as file:
+            header = npy_header(file.read(HEADER), os.path.getsize(self._name))
+        if header.fortran:
+            raise ValueError("data are stored by columns")
+        data = np.memmap(self._name, header.dtype, "r", header.offset, header.shape)
         side = round((data.shape[1] / 3) ** 0.5)
         if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * side * side:
             raise ValueError(f"data are {data.dtype} {data.shape}, not uint8 [N, 3 side^2]")
@@ -159,6 +180,10 @@ class _Mapped:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self._images.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._images.dtype
 
     def __len__(self) -> int:
         return len(self._images)

@@ -1,0 +1,1 @@
+"""The method: teachers, students, the fake network, and how they are trained."""

@@ -1,0 +1,1 @@
+"""A path: interpolant, coupling, target, time sampler and weight, all scalar functions of time."""

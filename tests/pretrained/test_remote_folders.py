@@ -1,0 +1,145 @@
+"""Folders of other places: copied file by file, a repository of the hub at one commit."""
+
+import hashlib
+
+import fsspec
+import pytest
+import torch
+
+from realuid.pretrained import read, remote_folders
+from realuid.pretrained.remote_folders import local_file, local_folder, wanted
+from realuid.utils.errors import CheckpointError
+from tests.pretrained.pipelines.hub import COMMIT, Hub
+
+pytest.importorskip("huggingface_hub")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The hub, as a server of this machine with a repository of three files."""
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repository"
+    for name, content in {"model_index.json": "{}", "vae/config.json": '{"a": 1}', "vae/more.json": "{}"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    with Hub(folder) as server:
+        serve(server, monkeypatch)
+        yield server, folder
+
+
+def serve(server, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": server.url})
+    remote_folders.at_one_commit.cache_clear()
+
+
+def test_a_repository_is_pinned_and_copied_once(hub):
+    server, folder = hub
+    copy = local_folder("hf://owner/name", ("vae/",))
+    assert (copy / "vae/config.json").read_text() == '{"a": 1}'
+    assert not (copy / "model_index.json").exists()
+    assert local_folder(f"hf://owner/name@{COMMIT}", ("model_index.json",)) != folder
+    before = len(server.asked)
+    assert local_folder("hf://owner/name", ("vae/",)) == copy
+    assert len(server.asked) == before, "what is there is not asked for again"
+    (copy / "vae/config.json").unlink()
+    local_folder("hf://owner/name", ("vae/",))
+    assert server.asked[before:]
+    assert all(COMMIT in path for path in server.asked[before:])
+
+
+def test_a_copy_that_was_cut_later_is_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    place = f"memory://{tmp_path.name}-cut/vae"
+    fs, root = fsspec.core.url_to_fs(place)
+    fs.makedirs(root)
+    head = b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'
+    whole = len(head).to_bytes(8, "little") + head + bytes(16)
+    fs.pipe_file(f"{root}/w.safetensors", whole)
+    copy = local_folder(place, ("",)) / "w.safetensors"
+    copy.write_bytes(whole[:-3])
+    assert local_folder(place, ("",)) / "w.safetensors" == copy
+    assert copy.read_bytes() == whole
+
+
+def test_a_tag_is_a_commit(hub):
+    assert remote_folders.at_one_commit("hf://owner/name@v1") == f"hf://owner/name@{COMMIT}"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("hf://owner/none", r"^cannot read hf://owner/none: there is no such repository, or it is private"),
+        ("hf://owner/name@old", r"^cannot read hf://owner/name@old: the repository has no such revision$"),
+        ("hf://owner/gated", r"is gated: accept its licence at https://huggingface.co/owner/gated and set HF_TOKEN$"),
+        ("hf://owner", r"a repository of the hub is hf://owner/name"),
+    ],
+)
+def test_what_may_not_be_read_is_one_line(hub, url, message):
+    with pytest.raises(CheckpointError, match=message):
+        local_folder(url, ("",))
+
+
+def test_a_file_of_a_repository_is_one_at_a_commit(hub):
+    server, _ = hub
+    path = local_file("hf://owner/name@v1/vae/config.json")
+    assert path.read_text() == '{"a": 1}'
+    assert COMMIT in server.asked[-1]
+    digest = hashlib.sha256(b'{"a": 1}').hexdigest()
+    before = len(server.asked)
+    assert local_file(f"hf://owner/name@{COMMIT}/vae/config.json", digest) == path
+    assert len(server.asked) == before, "what is there is not asked for again"
+    with pytest.raises(CheckpointError, match=r"vae/config.json has the sha256 .*, not 00; it was fetched twice"):
+        local_file(f"hf://owner/name@{COMMIT}/vae/config.json", "00")
+    with pytest.raises(
+        CheckpointError, match=r"is gated: accept its licence at https://huggingface.co/owner/gated and"
+    ):
+        local_file("hf://owner/gated/x.safetensors")
+    with pytest.raises(CheckpointError, match=r"a file of the hub is hf://owner/name/path"):
+        local_file("hf://owner/name")
+
+
+def test_other_places_and_missing_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/models/small/vae/config.json", b"{}")
+    copy = local_folder("memory://models/small", ("vae/",))
+    assert (copy / "vae/config.json").read_bytes() == b"{}"
+    with pytest.raises(CheckpointError, match=r"^there is no folder memory://models/none$"):
+        local_folder("memory://models/none", ("",))
+    with pytest.raises(CheckpointError, match=r"^there is no folder .*nowhere$"):
+        local_folder(str(tmp_path / "nowhere"), ("",))
+
+
+def test_no_weights_are_fetched_twice():
+    there = [
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "text_encoder/pytorch_model.bin",
+        "text_encoder/flax_model.msgpack",
+        "tokenizer/merges.txt",
+        "sd_xl_base_1.0.safetensors",
+        "README.md",
+    ]
+    assert wanted(there, ("unet/", "text_encoder/")) == [there[0], there[1], there[5]]
+    assert wanted(there, ("tokenizer/merges.txt",)) == [there[7]]
+
+
+def test_a_pipeline_of_the_hub_is_read(tmp_path, monkeypatch):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    from tests.pretrained.pipelines.cases import CASES
+
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    CASES["StableDiffusionPipeline"].make().save_pretrained(tmp_path / "pipeline")
+    with Hub(tmp_path / "pipeline") as server:
+        serve(server, monkeypatch)
+        far = read("hf://owner/name")
+    near = read(str(tmp_path / "pipeline"))
+    assert far.state.keys() == near.state.keys()
+    assert all(torch.equal(value, near.state[name]) for name, value in far.state.items())
