@@ -30,8 +30,6 @@ SIZE = "size"
 """The file that says how large all copies are together, and the lock on removing some; nested in the others."""
 SLACK = 20
 """A full folder of many copies is emptied by so small a part of it more than it must, and not listed at each fetch."""
-TICK_S = 0.02
-"""Steps of the clock by which file systems date files."""
 Got = TypeVar("Got")
 
 
@@ -52,12 +50,13 @@ class Cache:
 
     A shard is compared with its index once: length, sha256, names, number of samples. The result is kept as its layout,
     so that other processes and later jobs only look it up. Remote and compressed shards are copied, unpacked, into the
-    folder; plain local ones are read where they are.
+    folder; plain local ones are read where they are. The layout of a shard that is not what the index says is kept in
+    memory only: another process looks at the shard again, which may have been mended.
 
     Whoever fetches a shard holds a lock, a copy appears whole by renaming, and its name comes from the shard's content:
     two sets with equal file names never meet. A copy is trusted while it has the length and the time that it was
-    written with; one that is not what the index says, until the next job. Copies used longest ago are removed when the
-    folder outgrows its limit; a process that has one open keeps reading it.
+    written with. Copies used longest ago are removed when the folder outgrows its limit; a process that has one open
+    keeps reading it.
 
     Args:
         folder: local; None means `cache_folder()`.
@@ -67,7 +66,7 @@ class Cache:
     def __init__(self, *, folder: str | None, limit: int) -> None:
         self.folder = Path(folder) if folder else cache_folder()
         self.limit = limit
-        self._began = time.time()
+        self._damaged: dict[str, Layout] = {}
         self._swept_once = False
         self._busy: set[str] = set()
         self._over = False
@@ -133,9 +132,11 @@ class Cache:
         """What was fetched before."""
         described, copy = self.folder / f"{name}{LAYOUT_SUFFIX}", self.folder / f"{name}.tar"
         try:
-            layout = Layout.from_bytes(described.read_bytes())
-            if layout.problem and described.stat().st_mtime < self._began - TICK_S:
-                return None  # as it was for an earlier job: the shard may have been mended
+            layout = self._damaged.get(name)
+            if layout is None:
+                layout = Layout.from_bytes(described.read_bytes())
+                if layout.problem:
+                    return None  # version 0.1 kept these too
             if origin.plain and not layout.state:
                 return LocalShard(origin.path, layout)
             state = copy.stat()
@@ -153,12 +154,16 @@ class Cache:
             self._keep(origin, name, path, layout)
 
     def _keep(self, origin: Origin, name: str, path: str, layout: Layout) -> None:
-        """Gives a copy its name; its layout appears last."""
+        """Gives a copy its name; its layout appears last, or stays with this process if the shard is damaged."""
         with self._writing():
             if path != origin.path:
                 layout = dataclasses.replace(layout, state=_state(os.stat(path)))
                 os.replace(path, self.folder / f"{name}.tar")
-            write_atomically(self.folder / f"{name}{LAYOUT_SUFFIX}", lambda file: file.write_bytes(layout.to_bytes()))
+            if layout.problem:
+                self._damaged[name] = layout
+            else:
+                self._damaged.pop(name, None)
+                write_atomically(self.folder / f"{name}{LAYOUT_SUFFIX}", lambda file: file.write_bytes(layout.to_bytes()))
         if path != origin.path:
             self._count(int(layout.state.split()[0]))
 

@@ -12,7 +12,7 @@ import torch
 
 from realuid.data.memory import InMemory
 from realuid.data.shards import fetching
-from realuid.data.shards.cache import TICK_S, Cache
+from realuid.data.shards.cache import Cache
 from realuid.data.shards.index import ShardIndex
 from realuid.data.streaming import Streaming
 from realuid.utils.errors import DataError
@@ -27,12 +27,6 @@ def opened(path, cls=Streaming, **changes):
     data = cls(**{"path": str(path), "shape": (1, 2, 2), "classes": 3} | changes)
     data.open(seed=0, device=CPU)
     return data
-
-
-def next_job(path, **changes):
-    """The data set as a later job opens it: by the clock of the file system, whose steps are long."""
-    time.sleep(2 * TICK_S)
-    return opened(path, **changes)
 
 
 def numbers(data):
@@ -58,12 +52,12 @@ def test_one_bad_transfer(site, folder, fault):
 
 
 @pytest.mark.parametrize("fault", ["short", "flip", "html"])
-def test_bad_transfers_that_agree_are_not_kept_for_the_next_job(site, fault):
+def test_bad_transfers_that_agree_are_not_kept_for_the_opened(site, fault):
     """Nobody can tell them from a shard that was changed: this job says so, the next one looks again."""
     site.faults["train-000001.tar"] = [fault] * 2
     with pytest.raises(DataError, match=r"train-000001\.tar"):
         numbers(opened(f"{site.url}/set"))
-    assert numbers(next_job(f"{site.url}/set")) == list(range(11))
+    assert numbers(opened(f"{site.url}/set")) == list(range(11))
 
 
 def test_a_shard_that_is_damaged_is_mended(site, tmp_path):
@@ -76,10 +70,10 @@ def test_a_shard_that_is_damaged_is_mended(site, tmp_path):
     assert len(set(numbers(data))) == 10
     assert data.faults() == {"undecodable": 1}
     fetched = site.fetched("train-000001.tar")
-    numbers(next_job(f"{site.url}/set", tolerate=2))
+    numbers(opened(f"{site.url}/set", tolerate=2))
     assert site.fetched("train-000001.tar") > fetched
     shard.write_bytes(whole)
-    data = next_job(f"{site.url}/set", tolerate=2)
+    data = opened(f"{site.url}/set", tolerate=2)
     assert (numbers(data), data.faults()) == (list(range(11)), {})
 
 
