@@ -163,7 +163,8 @@ class Cache:
                 self._damaged[name] = layout
             else:
                 self._damaged.pop(name, None)
-                write_atomically(self.folder / f"{name}{LAYOUT_SUFFIX}", lambda file: file.write_bytes(layout.to_bytes()))
+                dest = self.folder / f"{name}{LAYOUT_SUFFIX}"
+                write_atomically(dest, lambda file: file.write_bytes(layout.to_bytes()))
         if path != origin.path:
             self._count(int(layout.state.split()[0]))
 
