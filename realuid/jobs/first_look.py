@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from realuid.data.builtin.sets import MADE
 from realuid.data.dataset import Dataset
 from realuid.training.run_folder import RunFolder
 from realuid.utils import remote
-from realuid.utils.errors import CheckpointError, DataError
+from realuid.utils.errors import CheckpointError, DataError, RunError
 from realuid.utils.places import check_folder
+from realuid.utils.printed import plain
 
 __all__ = ["look_at_run", "look_at_weights", "weights_of"]
 
@@ -40,13 +42,15 @@ def look_at_run(config: Config, folder: RunFolder) -> None:
     """Reads indices and first bytes; builds data sets and no network.
 
     Raises:
-        RunError: if the run folder, or the folder of the checkpoints, cannot be written to.
+        RunError: if the run folder, or the folder of the checkpoints, cannot be written to; if what is to become the
+            run folder holds other folders.
         CheckpointError: if the folder of the checkpoints cannot be reached; if weights that are bound are not there, or
             are something else.
         DataError: if a data set is not there, or not as it is declared.
         ConfigError: if a data set cannot be built.
     """
     check_folder(folder.path, "--out")
+    _look_for_others(folder, config.name)
     _look_at_store(configuration.value(config, "checkpoints", "folder"))
     for path, argument in weights_of(config):
         look_at_weights(path, argument)
@@ -66,6 +70,19 @@ def weights_of(config: Config) -> Iterator[tuple[str, str]]:
         bound = configuration.value(config, *place)
         if isinstance(bound, str) and bound not in WORDS:
             yield bound, f"{configuration.value(config, *place[:-1]).kind.name}.{place[-1]}"
+
+
+def _look_for_others(folder: RunFolder, name: str) -> None:
+    """Somebody's home, or the current folder, is not to become a run folder: --fresh would move it away. Files alone may
+    lie there, such as the output of a job."""
+    if not folder.path.is_dir() or folder.config.exists():
+        return
+    others = sorted(entry.name for entry in os.scandir(folder.path) if entry.is_dir() and entry.name[0] != ".")
+    if others:
+        shown = ", ".join(map(plain, others[:3])) + ", ..." * (len(others) > 3)
+        raise RunError(
+            f"--out {folder} holds folders ({shown}) and no run: name a folder of its own, such as {folder.path / name}"
+        )
 
 
 def _look_at_store(url: object) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ from realuid.utils.pickles import PLAIN
 
 BATCHES = ("train_data_batch_*.npz", "val_data*.npz")
 """Names of the files of downsampled ImageNet; other archives of arrays are none of them."""
+NUMBERED = re.compile(r"train_data_batch_(\d{1,9})\.npz")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -44,14 +46,21 @@ def cifar10(path: Path) -> dict[str, Source]:
         files = {file.name: file.read_bytes() for file in path.glob("*_batch*") if file.is_file()}
     names = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
     for suffix, decoder in ((".bin", _cifar_binary), ("", _cifar_pickled)):
-        if all(name + suffix in files for batches in names.values() for name in batches):
-            return {
-                split: Arrays(
-                    "CIFAR-10", [_cifar_batch(decoder, name, files[name + suffix]) for name in batches], CIFAR10
-                )
-                for split, batches in names.items()
-            }
+        wanted = [name + suffix for batches in names.values() for name in batches]
+        if files.keys().isdisjoint(wanted):
+            continue
+        _check_whole(path, wanted, files)
+        return {
+            split: Arrays("CIFAR-10", [_cifar_batch(decoder, name, files[name + suffix]) for name in batches], CIFAR10)
+            for split, batches in names.items()
+        }
     return {}
+
+
+def _check_whole(path: Path, wanted: Sequence[str], files: Collection[str]) -> None:
+    """Raises DataError if one of the files that belong together is missing: a part of the set would be lost."""
+    if missing := [name for name in wanted if name not in files]:
+        raise DataError(f"{path} lacks {missing[0]}, which belongs to the files that are there")
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
@@ -95,19 +104,18 @@ def _cifar_pickled(data: bytes) -> tuple[Any, Any]:
 
 def idx(path: Path) -> dict[str, Source]:
     """MNIST's format: LeCun's idx files, plain or gzipped."""
-    found = {}
+    found: dict[str, Source] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        parts = []
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-            for file in (path / f"{prefix}-{kind}", path / f"{prefix}-{kind}.gz"):
-                if file.exists():
-                    parts.append(_idx_array(str(file), _content(file)))
-                    break
-        if len(parts) == 2:
-            fashion = "fashion" in str(path.resolve()).lower()
-            classes = FASHION if fashion else tuple(str(i) for i in range(10))
-            found[split] = Arrays(str(path), [agreeing(f"{path}, {split}", parts[0][:, None], parts[1])], classes)
-    return dict(found)
+        wanted = [f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
+        files = {name: file for name in wanted for file in (path / f"{name}.gz", path / name) if file.exists()}
+        if not files:
+            continue
+        _check_whole(path, wanted, files)
+        images, labels = (_idx_array(str(files[name]), _content(files[name])) for name in wanted)
+        fashion = "fashion" in str(path.resolve()).lower()
+        classes = FASHION if fashion else tuple(str(i) for i in range(10))
+        found[split] = Arrays(str(path), [agreeing(f"{path}, {split}", images[:, None], labels)], classes)
+    return found
 
 
 def _content(file: Path) -> bytes:
@@ -138,6 +146,11 @@ def npz(path: Path) -> dict[str, Source]:
         splits.setdefault("val" if file.name.startswith("val") else "train", []).append(file)
     found: dict[str, Source] = {}
     for split, batches in splits.items():
+        numbers = [int(number[1]) for file in batches if (number := NUMBERED.fullmatch(file.name))]
+        if path.is_dir() and numbers:
+            first = min(1, min(numbers))
+            wanted = [f"train_data_batch_{i}.npz" for i in range(first, first + len(numbers))]
+            _check_whole(path, wanted, [file.name for file in batches])
         parts = [_npz_batch(file) for file in batches]
         count = 1 + max(int(labels.max()) for _, labels in parts)
         found[split] = Arrays(str(path), parts, numbered(max(count, 1000), str(path)))

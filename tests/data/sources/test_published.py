@@ -103,6 +103,24 @@ def test_downsampled_imagenet(tmp_path, workers):
     assert as_set(stored(tmp_path / "out")) == expected(pixels, labels)
 
 
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["train_data_batch_1.npz", "train_data_batch_2.npz", "train_data_batch_4.npz"], "train_data_batch_3.npz"),
+        (["train_data_batch_2.npz", "train_data_batch_3.npz"], "train_data_batch_1.npz"),
+        (["data_batch_1.bin", "data_batch_2.bin", "data_batch_4.bin", "data_batch_5.bin"], "data_batch_3.bin"),
+        (["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"], "test_batch"),
+        (["train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"], "train-labels-idx1-ubyte"),
+        (["t10k-labels-idx1-ubyte.gz"], "t10k-images-idx3-ubyte"),
+    ],
+)
+def test_a_part_that_is_missing_is_not_passed_over(tmp_path, capsys, names, missing):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(b"")
+    assert f"lacks {missing}, which belongs" in refused(capsys, tmp_path / "in", tmp_path / "out")
+
+
 def test_labels_may_be_left_out_and_not_replaced(tmp_path, capsys):
     """A table of labels has no use where the source knows its own: it is not ignored."""
     cifar_files(tmp_path / "in", np.random.default_rng(0))
