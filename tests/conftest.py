@@ -12,6 +12,15 @@ from realuid.config._gin import gin
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """What a module makes once for its tests is made by one process: they are a group, unless they are in one."""
+    for item in items:
+        made = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values() if found[-1].scope == "module"]
+        if made and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__.replace(".", "_")))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """What a test draws from torch's own generator is the same in each run, whichever tests ran before."""

@@ -46,7 +46,7 @@ def served(monkeypatch) -> Iterator[tuple[fsspec.AbstractFileSystem, Weather]]:
         port = free.getsockname()[1]
     weather = Weather(application.DomainDispatcherApplication(application.create_backend_app))
     server = make_server("127.0.0.1", port, weather, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

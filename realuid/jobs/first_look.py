@@ -73,8 +73,8 @@ def weights_of(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _look_for_others(folder: RunFolder, name: str) -> None:
-    """Somebody's home, or the current folder, is not to become a run folder: --fresh would move it away. Files alone may
-    lie there, such as the output of a job."""
+    """Somebody's home, or the current folder, is not to become a run folder: --fresh would move it away. Files alone
+    may lie there, such as the output of a job."""
     if not folder.path.is_dir() or folder.config.exists():
         return
     others = sorted(entry.name for entry in os.scandir(folder.path) if entry.is_dir() and entry.name[0] != ".")

@@ -228,6 +228,7 @@ class TestRowsCanFail:
         )
         assert any("gradient" in what for what in self.failed(self.rows(bindings=GAME)()))
 
+    @pytest.mark.slow
     def test_a_student_that_is_led_astray(self, monkeypatch):
         from realuid.losses import RealUID
 

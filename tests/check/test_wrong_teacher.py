@@ -164,9 +164,8 @@ def test_a_trained_student_keeps_that_share_on_every_path(case):
     assert found.variance1**0.5 == pytest.approx(deviation(share), abs=0.01)
 
 
-@pytest.mark.parametrize(
-    "case", [name if name == "reflected, 0.75" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRAINED)
 def test_a_trained_student_keeps_that_share(case):
     loss, share = TRAINED[case]
     right, wrong = data(mean=0.2, std=0.5), data(mean=0.35, std=0.56)

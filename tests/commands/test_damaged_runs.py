@@ -46,6 +46,7 @@ def test_a_run_whose_configuration_is_damaged(finished, tmp_path, capsys, conten
     assert "run/config.gin" in line(capsys, "train", *tiny(), "--out", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_place_for_samples_that_is_taken(finished, tmp_path, capsys):
     """Grids can be done without; numbers cannot."""
     shutil.copytree(finished, tmp_path / "run")

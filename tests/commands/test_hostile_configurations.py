@@ -227,6 +227,7 @@ def test_what_no_machine_holds_is_refused_by_the_dry_run(name, tmp_path):
     assert words in refusal(work, tmp_path)
 
 
+@pytest.mark.slow
 def test_what_this_machine_does_not_hold_can_be_planned_and_not_trained(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(assembled, "machine_memory", lambda: 1 << 20)
     (tmp_path / "x.gin").write_text(f"include '{ROOT}/gin/smoke.gin'\nUNet.width = 64\n")

@@ -95,6 +95,7 @@ def test_misspelt_options_files_and_bindings_import_nothing_slow():
     assert dict(zip(MISSPELT, found, strict=True)) == dict.fromkeys(MISSPELT, (2, set()))
 
 
+@pytest.mark.slow
 def test_help_on_one_benchmark_imports_torch():
     """Its options stand beside what they measure: reading data, also by webdataset. No other benchmark is imported."""
     ((status, found),) = imported(["benchmark", "data", "--help"])

@@ -96,10 +96,8 @@ def check_diagnostics(folder, expected_folder) -> None:
     assert found["real_spread"] > 0.3
 
 
-SLOW = ["2 copies, micro-batches", "4 shards", "2 shards, micro-batches"]
-
-
-@pytest.mark.parametrize("way", ["micro-batches", *(pytest.param(way, marks=pytest.mark.slow) for way in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["micro-batches", "2 copies, micro-batches", "4 shards", "2 shards, micro-batches"])
 def test_a_few_steps_give_the_weights_and_diagnostics_of_one_process(tmp_path, alone, teacher, way):
     size, bindings = WAYS[way]
     assert train(size, [*steps(4, teacher, *bindings), "--out", str(tmp_path)], torch.float64) == [0] * size

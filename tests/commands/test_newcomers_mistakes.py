@@ -112,7 +112,7 @@ FIRST = {
     "an output in a file": ([*TRAIN, "--out", "notes.txt/run"], "notes.txt is a file"),
     "an output that cannot be written": ([*TRAIN, "--out", "/proc/run"], "--out /proc/run cannot be written"),
     "an output that is the whole disk": ([*TRAIN, "--out", "/"], "--out / holds folders ("),
-    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (images, run, student) and no run: name"),
+    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (images, run, student) and no"),
     "samples in a file": (["sample", "--run", "run", "--out", "notes.txt/x.png"], "notes.txt is a file"),
     "samples over a folder": (["sample", "--run", "run", "--out", "images.png"], "images.png is a folder: name a file"),
     "samples of another kind": (["sample", "--run", "run", "--out", "x.jpg"], "FILE.png, FILE.npz or a folder"),

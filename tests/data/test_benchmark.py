@@ -35,6 +35,7 @@ def test_every_way_of_reading(capsys, monkeypatch):
     assert os.environ["REALUID_CACHE"] == "/kept"
 
 
+@pytest.mark.slow
 def test_a_set_of_ones_own(tmp_path, capsys):
     source = tmp_path / "in"
     source.mkdir()

@@ -112,6 +112,7 @@ def test_samples_seen_again_give_the_same_expected_gradient():
     assert agreement(fresh, gradients(other, update=2)) > 2  # samples of another student would be noticed
 
 
+@pytest.mark.slow
 def test_several_times_a_sample_give_the_same_expected_gradient_with_less_noise():
     def found(times: int) -> Tensor:
         made, each = gaussian(times_per_sample=times), []

@@ -101,9 +101,9 @@ def told_and_true(real, generated, size, *, mean=0.0, width=5, subsets=20, times
         (100, 100, 1000, {}),  # both sets fit one subset
         (100, 100, 100, {"width": 64}),
         (150, 60, 1000, {}),  # one does
-        (300, 90, 100, {"width": 64}),
-        (500, 100, 100, {"mean": 0.3}),
-        (100, 100, 1000, {"mean": 0.3}),
+        pytest.param(300, 90, 100, {"width": 64}, marks=pytest.mark.slow),
+        pytest.param(500, 100, 100, {"mean": 0.3}, marks=pytest.mark.slow),
+        pytest.param(100, 100, 1000, {"mean": 0.3}, marks=pytest.mark.slow),
         (400, 400, 50, {"subsets": 100}),  # none does
         (20, 12, 1000, {}),
     ],

@@ -78,6 +78,7 @@ def state(scale=1.0, **changes):
     return {name: scale * value for name, value in fill(UNet(**(SMALL | changes))).state_dict().items()}
 
 
+@pytest.mark.slow
 def test_files_of_realuids_authors(tmp_path):
     head = {"cls_pred_branch.0.weight": torch.ones(256, 256, 2, 2)}
     sets = {"0.999": state(1.0) | head, "0.9996": state(2.0) | head}

@@ -112,7 +112,7 @@ def forward_pass(batch: int) -> int:
     [
         ({}, 29.5),  # five times 4 + 3/6, and 7
         ({"steps_per_sample": 5}, 25.5),
-        ({"times_per_sample": 2}, 33.5),
+        pytest.param({"times_per_sample": 2}, 33.5, marks=pytest.mark.slow),
         pytest.param({"steps_per_sample": 2}, 27.5, marks=pytest.mark.slow),
         pytest.param({"steps_per_sample": 5, "times_per_sample": 2}, 29.5, marks=pytest.mark.slow),
     ],
@@ -135,7 +135,7 @@ def test_adapters_need_no_gradient_of_the_base():
     assert adapted.parameters["fake"] < 0.02 * adapted.parameters["teacher"]
 
 
-@pytest.mark.parametrize("width", [16, 32])
+@pytest.mark.parametrize("width", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_what_is_estimated_is_what_tensors_come_to(width):
     """The bytes of all tensors alive at once in the generator's step, counted as they come and go, but for its
     gradients, which the estimate has among the weights."""

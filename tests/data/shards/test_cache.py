@@ -208,7 +208,7 @@ def test_http(tmp_path, gz):
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     handler.log_message = lambda *arguments: None
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/set"
         assert numbers_of(opened(url).batch(0, 30).images) == numbers_of(opened(folder).batch(0, 30).images)

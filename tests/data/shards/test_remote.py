@@ -87,6 +87,7 @@ def test_a_server_that_would_fill_the_memory(kind, monkeypatch):
     # fsspec lets users add headers, which must not bring back aiohttp's own `Accept-Encoding: gzip`.
     monkeypatch.setitem(conf, "http", conf["http"] | {"client_kwargs": {"headers": {"X-User": "me"}}})
     sent, asked = [], []
+    body = gzip.compress(bytes(1 << 26)) if kind == "a bomb" else bytes(1 << 20)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *arguments): ...
@@ -94,7 +95,6 @@ def test_a_server_that_would_fill_the_memory(kind, monkeypatch):
         def do_GET(self):
             asked.append((self.headers["Accept-Encoding"], self.headers["X-User"]))
             self.send_response(200)
-            body = gzip.compress(bytes(1 << 28)) if kind == "a bomb" else bytes(1 << 20)
             if kind == "a bomb":
                 self.send_header("Content-Encoding", "gzip")
                 self.send_header("Content-Length", str(len(body)))
@@ -108,7 +108,7 @@ def test_a_server_that_would_fill_the_memory(kind, monkeypatch):
                 pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         line = complaint(f"http://127.0.0.1:{server.server_port}/set")
         server.shutdown()
     assert ("is not JSON" if kind == "a bomb" else "the server sends more than 4.2 MB and no end") in line

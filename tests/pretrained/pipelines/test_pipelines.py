@@ -97,7 +97,8 @@ def test_many_steps_give_the_pipelines_own_latents(saved, name, steps):
         pipeline.scheduler.set_timesteps(steps)
         begin = begin / start.b.float() / float(pipeline.scheduler.init_noise_sigma)
     theirs = case.run(pipeline, begin, PROMPTS, steps=steps, scale=case.scale)
-    torch.testing.assert_close(latents, theirs, atol=1e-4, rtol=1e-4)
+    # Of the whole range: a solver's differences of predictions make rounding errors larger where latents are near zero.
+    torch.testing.assert_close(latents, theirs, atol=1e-4 * float(theirs.abs().max()), rtol=1e-4)
     plain = sampler(model_of(foreign, None), x0, condition, lambda k: torch.randn_like(x0))
     assert case.scale is None or float((plain - latents).abs().max()) > 1e-2, "guidance has an effect"
 
