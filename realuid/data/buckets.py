@@ -24,8 +24,9 @@ class Buckets(Several):
     with a probability proportional to its number of images; generated and real samples of the step have its size.
 
     The draw depends on the seed and the number of the step alone, so that processes, micro-batches and a resumed run
-    agree. Each set is read in the order of its own epochs. The first set is the main one: grids, metrics and exports
-    have its size, and its images are what samples are compared with.
+    agree. Each set is read in the order of its own epochs. The first set is the main one: grids and exports have its
+    size. Metrics see samples of all sizes, by the sets' numbers of images, where the feature network takes any size
+    (`FeatureNetwork.any_size`); else those of the main one beside its images.
 
     Wrappers (`EncodedLatents`, `Prefetched`, ...) go around each set.
 
@@ -55,13 +56,12 @@ class Buckets(Several):
         return tuple(one.shape for one in self.sets)
 
     @property
-    def main(self) -> Dataset:
-        return self.sets[0]
+    def parts(self) -> tuple[Dataset, ...]:
+        return self.sets
 
     def open(self, *, seed: int, device: torch.device) -> None:
-        # The first one is what it is alone.
         for number, one in enumerate(self.sets):
-            one.open(seed=key("bucket", seed, number) if number else seed, device=device)
+            one.open(seed=seed_of(seed, number), device=device)
         self._check_units()
         self._draws = _Draws(seed, [len(one) for one in self.sets])
 
@@ -96,6 +96,11 @@ class Buckets(Several):
 
     def captions(self, count: int) -> list[str] | None:
         return self.main.captions(count)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of set number `number`. The first one is what it is alone."""
+    return key("bucket", seed, number) if number else seed
 
 
 class _Draws:

@@ -87,9 +87,15 @@ class Dataset(ABC):
         return (self.shape,)
 
     @property
+    def parts(self) -> tuple[Dataset, ...]:
+        """The sets of one shape each that steps read: the set itself, or those of several shapes (`Buckets`), in the
+        order of `shapes`."""
+        return (self,)
+
+    @property
     def main(self) -> Dataset:
-        """What samples are shown and judged by: the set itself, or the one of several whose shape is `shape`."""
-        return self
+        """What samples are shown by: the part whose shape is `shape`."""
+        return self.parts[0]
 
     def of_step(self, step: int) -> tuple[Dataset, int]:
         """What step number `step` of a run reads, and the number of the step among those that read it.

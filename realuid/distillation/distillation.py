@@ -153,7 +153,7 @@ class Distillation(Method):
             initialise(self.adversary.head, context.randomness.seed, "head")
         self.pack()
         self.to(context)
-        context.compute.prepare(list(self.networks().values()), context.device)
+        context.compute.prepare(list(self.networks().values()), context.device, len(context.data.shapes))
         self.parallelism = parallelism = context.parallelism
         parallelism.place(context.world, list(self.networks().values()))
         self._idle = IdleWeights(self.teacher.model, context.device) if self.teacher.idle_device else None

@@ -101,7 +101,7 @@ class TeacherTraining(Method):
             if foreign is not None:
                 check_scaling(foreign, context.data, self.init)
         self.model.to(context.device).train()
-        context.compute.prepare([self.model], context.device)
+        context.compute.prepare([self.model], context.device, len(context.data.shapes))
         context.parallelism.place(context.world, [self.model])
         self._objective = context.parallelism.objective([self.model], self._loss)
         self.optimizer.attach(self.model.parameters())

@@ -10,6 +10,7 @@ from realuid.conditions.text import TextEncoder
 from realuid.models.decoders import Decoder
 from realuid.models.matching import PosteriorMean, matching_model_of
 from realuid.networks.storage import packed
+from realuid.pretrained import components
 from realuid.pretrained.conventions import Foreign
 from realuid.pretrained.loading import load_weights
 from realuid.samplers import Sampler
@@ -97,6 +98,9 @@ class Teacher:
                 known=self.known,
                 sha256=self.sha256,
             )
+            if self.foreign is not None and model.interpolant is self.model.interpolant:
+                times = self.sampler.times(self.model)
+                components.tell_of_other_steps(self.foreign, times, model.interpolant, self.checkpoint)
         self.model.eval().requires_grad_(False)
         self.checksum = checksum(self.model)
 

@@ -13,13 +13,14 @@ from realuid.data.shards.location import locate
 from realuid.evaluation.baselines import drawable, gaussian_images, halves, sees_images_alone
 from realuid.evaluation.features import FeatureNetwork
 from realuid.evaluation.frechet import Frechet
-from realuid.evaluation.inputs import Inputs, SampleFn, batches, repeated, told_by
+from realuid.evaluation.inputs import Inputs, SampleFn, batches, shared, told_by
 from realuid.evaluation.label_accuracy import LabelAccuracy
 from realuid.evaluation.metric import OF_FEATURES, PROMPT, Metric, Samples, fields_of
 from realuid.evaluation.moments import Moments
 from realuid.evaluation.paired import PSNR, PairMetric
+from realuid.evaluation.parts import Shares, apportioned, images_of, joined
 from realuid.evaluation.prompts import prompts_of
-from realuid.evaluation.real_images import RealImages, share_of, show_real, stored_images
+from realuid.evaluation.real_images import RealImages, show_real, stored_images
 from realuid.evaluation.reference import Reference, read_reference
 from realuid.evaluation.store import FeatureStore
 from realuid.utils.errors import DataError
@@ -124,7 +125,7 @@ class Evaluator:
             DataError, CheckpointError: if images are too few, or files or what a metric reads are missing.
         """
         self.features.check(data)
-        real = len(data) if self.reference is None else read_reference(self.reference).count
+        real = images_of(data) if self.reference is None else read_reference(self.reference).count
         for metric in self.metrics:
             quick = metric.cheap or metric is self.ranking
             metric.check(real, self.quick_count if quick else self.count, told_by(data))
@@ -160,17 +161,18 @@ class Evaluator:
         """None where there are only moments."""
         store, options = FeatureStore(self.folder), {"rank": self.rank, "world": self.world, "batch": self.batch}
         if file is None:
-            return RealImages(self.data, self.data.checksum, self.features, store, **options)
-        return None if file.images is None else RealImages(file.images, file.sha256, self.features, store, **options)
+            return RealImages([(one, one.checksum) for one in self.data.parts], self.features, store, **options)
+        return None if file.images is None else RealImages([(file.images, file.sha256)], self.features, store, **options)
 
-    def share(self, quick: bool = False) -> range:
-        """Numbers of the images that this rank generates."""
-        return share_of(self.quick_count if quick else self.count, self.rank, self.world)
+    def shares(self, quick: bool = False) -> Shares:
+        """The images that are generated: of each part of the data in proportion to its real ones."""
+        counts = apportioned(self.quick_count if quick else self.count, [len(part) for part in self.data.parts])
+        return Shares(counts, self.rank, self.world)
 
     def generate(
         self,
         sample_fn: SampleFn,
-        inputs: Inputs,
+        inputs: Sequence[Inputs],
         metrics: Iterable[Metric],
         *,
         quick: bool = False,
@@ -181,28 +183,28 @@ class Evaluator:
 
         Args:
             sample_fn: makes images, see `inputs.generate`.
-            inputs: what it makes them from.
+            inputs: what it makes them from, for each part of the data.
             quick: the `quick_count` images of an evaluation during training.
             pairs: whether `measure_pairs` is asked, too, which reads the images.
         """
-        names, share = {name for metric in metrics for name in metric.reads}, self.share(quick)
+        names, size = {name for metric in metrics for name in metric.reads}, self.batch
         images, features, fields = "images" in names or pairs, bool(names & OF_FEATURES), fields_of(names)
-        told, size = repeated(inputs, self.images_per_prompt), self.batch
         kept: list[Tensor] = []
         seen: list[Tensor] = []
-        for part in batches(sample_fn, told, start=share.start, count=len(share), batch=size, device=self.device):
-            if images:
-                kept.append(part)
-            if features:
-                seen.append(self.features(part).cpu())
+        for told, share in shared(inputs, self.shares(quick).ranges, self.images_per_prompt):
+            for part in batches(sample_fn, told, start=share.start, count=len(share), batch=size, device=self.device):
+                if images:
+                    kept.append(part)
+                if features:
+                    seen.append(self.features(part).cpu())
         samples = {"images": torch.cat(kept)} if kept else {}
         samples |= {"features": torch.cat(seen)} if seen else {}
         return samples | self.told(inputs, fields, quick=quick)
 
-    def told(self, inputs: Inputs, fields: Iterable[str], *, quick: bool = False) -> dict[str, Tensor]:
+    def told(self, inputs: Sequence[Inputs], fields: Iterable[str], *, quick: bool = False) -> dict[str, Tensor]:
         """Fields of the conditions of this rank's images, and their prompts."""
-        share = self.share(quick)
-        return repeated(inputs, self.images_per_prompt).told(share.start, len(share), set(fields))
+        wanted, own = set(fields), shared(inputs, self.shares(quick).ranges, self.images_per_prompt)
+        return joined([told.told(share.start, len(share), wanted) for told, share in own])
 
     def extract(self, images: Tensor) -> Tensor:
         """Features [N, d] of uint8 images [N, C, H, W], on the CPU."""
@@ -217,9 +219,8 @@ class Evaluator:
             quick: see `generate`.
         """
         values: dict[str, float] = {}
-        share = self.share(quick)
         for metric in metrics:
-            rows = torch.arange(share.start, share.start + len(next(iter(samples.values()))))
+            rows = self.shares(quick).rows(len(next(iter(samples.values()))))
             values |= self._measured(metric, samples, rows)
         return values
 
@@ -237,7 +238,7 @@ class Evaluator:
     def measure_pairs(self, images: Tensor, *, quick: bool = False) -> dict[str, float]:
         """The pair metrics of uint8 images [N, C, H, W] that were made from the data's source images, in their order,
         beside the real images that belong to these."""
-        first = self.share(quick).start
+        first = self.shares(quick).ranges[0].start
         for metric in self.pair_metrics:
             metric.reset()
         for start in range(0, len(images), self.batch):
@@ -265,12 +266,11 @@ class Evaluator:
         """Values to read others by, of each metric that is a distance: see `realuid.evaluation.baselines`."""
         values = halves(self.metrics, self._real, self.seed) if self._real is not None else {}
         distances = [metric for metric in self.metrics if sees_images_alone(metric)]
-        if distances and drawable(self.data.shape):
+        if distances and len(self.data.parts) == 1 and drawable(self.data.shape):
             real = stored_images(self.data, range(len(self.data)), self.batch)
-            share = self.share()
-            images = gaussian_images(real, self.data.shape, self.count, self.seed, self.device)[
-                share.start : share.stop
-            ]
+            (share,) = self.shares().ranges
+            drawn = gaussian_images(real, self.data.shape, self.count, self.seed, self.device)
+            images = drawn[share.start : share.stop]
             samples = {"images": images, "features": self.extract(images)}
             found = self.measure(distances, samples)
             values |= {f"pixel_gaussian_{metric.names[0]}": found[metric.names[0]] for metric in distances}
@@ -289,7 +289,7 @@ class Evaluator:
             count=self.quick_count if quick else self.count,
             seed=self.seed,
             reference=self.data.checksum if self._file is None else self._file.sha256,
-            reference_count=len(self.data) if self._file is None else self._file.count,
+            reference_count=images_of(self.data) if self._file is None else self._file.count,
             **({"settings": settings} if settings else {}),
             **({"images_per_prompt": times} if times > 1 else {}),
             **extra,

@@ -44,6 +44,7 @@ class FeatureNetwork(nn.Module, ABC):
         reads_labels: whether its classes are those of the data; `predict` works then.
         has_logits: whether it is a classifier; `logits` works then.
         reads_prompts: whether it says how images fit prompts; `scores` works then.
+        any_size: whether it looks at images of every size, whatever the size of those that it was prepared for.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FeatureNetwork(nn.Module, ABC):
     reads_labels: bool = False
     has_logits: bool = False
     reads_prompts: bool = False
+    any_size: bool = False
 
     @abstractmethod
     def prepare(self, data: Dataset, device: torch.device | str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,6 +147,13 @@ def told_by(data: Dataset) -> set[str]:
 def repeated(inputs: Inputs, times: int) -> Inputs:
     """The inputs with each condition `times` in a row, where they are noise; source images are taken once."""
     return RepeatedInputs(inputs, times) if times > 1 and isinstance(inputs, GaussianInputs) else inputs
+
+
+def shared(inputs: Sequence[Inputs], shares: Sequence[range], times: int) -> Iterator[tuple[Inputs, range]]:
+    """The inputs of each part of which there are images to make, `repeated`, and the numbers of these images."""
+    for one, share in zip(inputs, shares, strict=True):
+        if share:
+            yield repeated(one, times), share
 
 
 class ImageInputs(Inputs):

@@ -28,9 +28,11 @@ FID_WEIGHTS_SHA256 = "6726825d"
 
 
 class Pretrained(FeatureNetwork):
-    """A network whose weights are read from a file at `prepare`. Grey images are shown in three equal channels."""
+    """A network whose weights are read from a file at `prepare`. Images are resized; grey ones are shown in three equal
+    channels."""
 
     body: nn.Module
+    any_size = True
 
     def check(self, data: Dataset) -> None:
         """Raises DataError or CheckpointError if the images have too many channels, or the weights are not there."""

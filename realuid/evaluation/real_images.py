@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,19 +12,19 @@ from realuid.evaluation.accumulator import gathered
 from realuid.evaluation.features import FeatureNetwork
 from realuid.evaluation.metric import OF_IMAGES, Metric, fields_of
 from realuid.evaluation.moments import Moments
+from realuid.evaluation.parts import Shares, joined
 from realuid.evaluation.store import FeatureStore
 from realuid.utils.errors import DataError
 
-__all__ = ["RealImages", "share_of", "show_real", "stored_images"]
+__all__ = ["RealImages", "show_real", "stored_images"]
 
 
 class RealImages:
-    """One rank's share of a set of real images. Features are extracted when a metric first reads them, and kept on
-    disk.
+    """One rank's share of real images, which may be of several sizes. Features are extracted when a metric first reads
+    them, and kept on disk.
 
     Args:
-        source: an opened data set, or uint8 images `[N, C, H, W]` of a file.
-        checksum: of the source.
+        sources: of one size each: opened data sets, or uint8 images `[N, C, H, W]` of a file; with their checksums.
         network: prepared.
         store: where features are kept.
         rank: of this process.
@@ -34,8 +34,7 @@ class RealImages:
 
     def __init__(
         self,
-        source: Dataset | Tensor,
-        checksum: str,
+        sources: Sequence[tuple[Dataset | Tensor, str]],
         network: FeatureNetwork,
         store: FeatureStore,
         *,
@@ -43,16 +42,49 @@ class RealImages:
         world: int,
         batch: int,
     ) -> None:
-        self.source, self.network, self.store, self.world, self.batch = source, network, store, world, batch
-        self.count = len(source)
-        self.share = share_of(self.count, rank, world)
-        self._label = {**network.provenance(), "of": checksum, "first": self.share.start, "last": self.share.stop}
-        self._features: Tensor | None = None
+        self.shares = Shares([len(source) for source, _ in sources], rank, world)
+        self.count = sum(self.shares.counts)
+        self.parts = [
+            _Part(source, checksum, share, network, store, world=world, batch=batch)
+            for (source, checksum), share in zip(sources, self.shares.ranges, strict=True)
+        ]
 
     @property
     def rows(self) -> Tensor:
-        """Numbers of this rank's images, `[n]`."""
-        return torch.arange(self.share.start, self.share.stop)
+        """Numbers of this rank's images `[n]`, counted through all parts."""
+        return self.shares.rows(sum(map(len, self.shares.ranges)))
+
+    def missing(self, names: Iterable[str]) -> str | None:
+        """The first of what a metric reads that these images lack; None if they lack nothing."""
+        return self.parts[0].missing(names)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """This rank's samples, as a metric that reads `names` sees them."""
+        return joined([part.read(names) for part in self.parts])
+
+    def gathered(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """All ranks' samples, in order, on the network's device."""
+        return joined([part.gathered(names) for part in self.parts])
+
+
+class _Part:
+    """Those of one size; arguments as of `RealImages`, and the rows of the source that are this rank's."""
+
+    def __init__(
+        self,
+        source: Dataset | Tensor,
+        checksum: str,
+        share: range,
+        network: FeatureNetwork,
+        store: FeatureStore,
+        *,
+        world: int,
+        batch: int,
+    ) -> None:
+        self.source, self.network, self.store, self.world, self.batch = source, network, store, world, batch
+        self.share = share
+        self._label = {**network.provenance(), "of": checksum, "first": self.share.start, "last": self.share.stop}
+        self._features: Tensor | None = None
 
     def missing(self, names: Iterable[str]) -> str | None:
         """The first of what a metric reads that these images lack; None if they lack nothing."""
@@ -128,8 +160,3 @@ def stored_images(data: Dataset, rows: range, batch: int) -> Iterator[Tensor]:
     """Images of a data set, uint8 `[n, C, H, W]` at a time, in the order of storage."""
     for start in range(rows.start, rows.stop, batch):
         yield data.examples(start, min(batch, rows.stop - start)).images
-
-
-def share_of(count: int, rank: int, world: int) -> range:
-    """The rows of `count` that belong to a rank: consecutive, in shares that differ by one at most."""
-    return range(count * rank // world, count * (rank + 1) // world)

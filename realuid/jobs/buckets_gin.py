@@ -34,7 +34,7 @@ def buckets_gin(dest: str, made: Mapping[Size, ShardIndex], *, encoded: bool) ->
         "#",
         "#     realuid train --gin RECIPE --gin THIS_FILE",
         "#",
-        "# The first bucket is the main one, in whose size samples are shown, judged and exported.",
+        "# The first bucket is the main one, in whose size samples are shown and exported.",
         *(["# The recipe includes gin/base/encoded.gin."] if encoded else []),
         "",
         "Trainer.data = @Buckets()",

@@ -16,6 +16,7 @@ from torch import Tensor
 from realuid.config.language import read_binding
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.image_grid import image_grid
+from realuid.evaluation.parts import images_of
 from realuid.evaluation.reference import write_reference
 from realuid.evaluation.store import FeatureStore
 from realuid.jobs import runs
@@ -103,10 +104,10 @@ class Measured:
 
     def write_reference(self, path: Path) -> int:
         """Mean and covariance of the run's data, in the evaluator's features."""
-        evaluator, data = self.evaluator, self.model.trainer.data
-        provenance = {**evaluator.features.provenance(), "reference": self.assessment.pictures.checksum}
-        write_reference(path, evaluator.moments(), len(data), provenance)
-        logger.info("statistics of {} images in {}", len(data), path)
+        evaluator, data = self.evaluator, self.assessment.pictures
+        count, provenance = images_of(data), evaluator.features.provenance()
+        write_reference(path, evaluator.moments(), count, provenance | {"reference": data.checksum})
+        logger.info("statistics of {} images in {}", count, path)
         return 0
 
 

@@ -130,6 +130,25 @@ def grid(convention: Convention) -> Part:
 GRIDS: dict[str, type[TimeGrid]] = {"flow_match": FlowMatchGrid, "table": TableGrid}
 
 
+def tell_of_other_steps(foreign: Foreign, times: Tensor, interpolant: Interpolant, origin: str) -> None:
+    """Warns if a model is sampled at other times `[steps + 1]` of its path than its own scheduler visits in as many
+    steps, by another shift for instance. The weights are the same, the samples are not."""
+    if foreign.steps is None:
+        return
+    right = grid(foreign.steps)
+    try:
+        wanted = right.build()(interpolant, len(times) - 1)
+    except ValueError:  # so many steps it does not take
+        return
+    if wanted.shape != times.shape or not torch.allclose(wanted, times, rtol=1e-4, atol=1e-6):
+        logger.warning(
+            "{} ({}): its scheduler visits other times than Teacher.sampler: its own samples take {}",
+            origin,
+            foreign.format,
+            right,
+        )
+
+
 def spoken(convention: Convention) -> str:
     """`ddpm(steps=1000, betas='linear')`."""
     return f"{convention.name}({', '.join(f'{name}={value!r}' for name, value in convention.numbers.items())})"

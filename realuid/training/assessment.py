@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loguru import logger
 from torch import Tensor
 
 from realuid import __version__
+from realuid.data.buckets import Buckets, seed_of
 from realuid.data.dataset import Dataset
 from realuid.data.decoded import Decoded
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.metric import OF_FEATURES, Metric, fields_of
+from realuid.evaluation.parts import one_size_for
 from realuid.evaluation.store import ValueStore
+from realuid.models.decoders import Decoder
 from realuid.networks.base import Network
 from realuid.training.best import keep_best
 from realuid.training.grids import Grids
@@ -56,14 +59,27 @@ class Assessment:
         self.grids = Grids(method, data, world)
         self._prepared = False
         if evaluator is not None:
-            decoder = method.decoder
-            self.pictures = data.main if decoder is None else Decoded(data.main, decoder)
+            self.judged = self._judged(evaluator)
+            self.pictures = _shown(self.judged, method.decoder)
             evaluator.check(self.pictures)
             if not self.answers(self.role) and fields_of(evaluator.ranking.reads):
                 raise DataError(
                     f"{type(evaluator.ranking).__name__} reads what samples were told, and the {self.role} is told "
                     "nothing: bind another metric as the first of Evaluator.metrics"
                 )
+
+    def _judged(self, evaluator: Evaluator) -> tuple[Dataset, ...]:
+        """The sets, of one size each, whose images samples are compared with: of several sizes all that can be."""
+        parts = self.data.parts
+        if len(parts) == 1:
+            return parts
+        keeps = self.method.coupling.keeps_source
+        reason = one_size_for(evaluator.features, evaluator.metrics, pairs=keeps)
+        if reason is None:
+            logger.info("metrics see samples of all {} sizes, by the sets' numbers of images", len(parts))
+            return parts
+        logger.warning("metrics see samples of {} alone, the main of {} sizes: {}", parts[0].shape, len(parts), reason)
+        return parts[:1]
 
     @property
     def role(self) -> str:
@@ -109,7 +125,8 @@ class Assessment:
             kept: gives the samples' features; not asked where images are read as well.
         """
         evaluator, metrics = self.ready(), self.metrics(role, ranking=ranking)
-        pairs, inputs = self.method.coupling.keeps_source, self.grids.inputs(evaluator.seed)
+        pairs = self.method.coupling.keeps_source
+        inputs = [self.grids.inputs(seed_of(evaluator.seed, k), one) for k, one in enumerate(self.judged)]
 
         def made() -> dict[str, Tensor]:
             return evaluator.generate(self.grids.pictures(generator), inputs, metrics, quick=quick, pairs=pairs)
@@ -220,3 +237,9 @@ class Assessment:
         own = {name: x for name, x in values.items() if name.startswith(f"{role}_") and isinstance(x, float)}
         averages = values.get(f"{self._ranked(role)}_by_ema", {})
         return own | {f"{self._ranked(role)}@{name}": x for name, x in list(averages.items())[1:]}
+
+
+def _shown(sets: Sequence[Dataset], decoder: Decoder | None) -> Dataset:
+    """The images of sets as pictures."""
+    first, *others = sets if decoder is None else [Decoded(one, decoder) for one in sets]
+    return Buckets(sets=(first, *others)) if others else first

@@ -27,7 +27,8 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 FASTEST = "fastest"
 VARIANTS = 16
-"""How often a block may be compiled: trained or frozen, with and without gradient, by batch size and precision."""
+"""How often a block may be compiled for one size of images: trained or frozen, with and without gradient, by batch size
+and precision."""
 
 
 class Compute:
@@ -63,8 +64,14 @@ class Compute:
         """What `fastest` is in this run, once it is known."""
         self.compile, self.recompute, self.channels_last = compile, recompute, channels_last
 
-    def prepare(self, networks: Sequence[nn.Module], device: torch.device) -> None:
-        """Prepares the blocks of networks on the device, before they are spread over processes."""
+    def prepare(self, networks: Sequence[nn.Module], device: torch.device, sizes: int = 1) -> None:
+        """Prepares the blocks of networks on the device, before they are spread over processes.
+
+        Args:
+            networks: initialised.
+            device: that they are on.
+            sizes: how many sizes of images they see; a block is compiled anew for each.
+        """
         parts = list(dict.fromkeys(chain.from_iterable(map(blocks, networks))))
         channels_last = device.type == "cuda" if self.channels_last is None else self.channels_last
         if channels_last or self.recompute:
@@ -74,7 +81,7 @@ class Compute:
             for network in networks:
                 _keep_channels_last(network)
         if self.compile != "none":
-            _allow_compilations(VARIANTS * len(parts))
+            _allow_compilations(VARIANTS * len(parts) * sizes)
             for block in (block for block in parts if "compiled_forward" not in vars(block)):
                 run = torch.compile(MethodType(type(block).forward, block), mode=self.compile, dynamic=False)
                 block.__class__ = _compilable(type(block))  # type: ignore[arg-type]

@@ -61,14 +61,11 @@ class Grids:
         """Of the columns, from the left; empty where they have none."""
         return list(self._captions)
 
-    def inputs(self, seed: int) -> Inputs:
-        """Sources and conditions as an evaluation has them."""
-        return self._inputs(seed, None)
-
-    def _inputs(self, seed: int, pattern: Condition | None) -> Inputs:
+    def inputs(self, seed: int, data: Dataset, pattern: Condition | None = None) -> Inputs:
+        """Sources and conditions of images like those of a set of one size; arguments as of `GaussianInputs`."""
         if self.method.coupling.gaussian_source:
-            return GaussianInputs(self.data, seed, pattern)
-        return ImageInputs(self.data, seed)
+            return GaussianInputs(data, seed, pattern)
+        return ImageInputs(data, seed)
 
     def pictures(self, generator: Generator) -> Generator:
         """The generator with a decoder behind it; latents without one are shown by their first three channels."""
@@ -83,7 +80,7 @@ class Grids:
             pattern = Condition.cat(rows)
         elif {field.name for field in self.data.conditions} == {LABEL}:
             pattern = labelled(torch.arange(self.data.classes))
-        inputs = self._inputs(0, pattern)
+        inputs = self.inputs(0, self.data, pattern)
         return generate(self.pictures(generator), inputs, count=count, batch=count, device=self.world.device)
 
     def save(self, folder: RunFolder, name: str, generator: Generator) -> Tensor:

@@ -46,6 +46,8 @@ class Context:
     """Samples of each class `[classes]` that conditions are drawn from, on the device; empty without classes."""
     randomness: Randomness
     """Of the lanes of the global batch that are this process's."""
+    counted: dict[Dataset, Tensor] = field(default_factory=dict, init=False)
+    """`frequencies` of those of several sets that were read so far."""
     elsewhere: int = 0
     """Steps before this one that read other sets than `data`, where there are several."""
     parts: int = 1
@@ -59,9 +61,9 @@ class Context:
         data, place = self.data.of_step(index)
         if data is self.data:
             return self
-        frequencies = self.frequencies
-        if self.prompts is None and data.classes:
-            frequencies = data.label_counts.to(frequencies)
+        if self.prompts is None and data.classes and data not in self.counted:
+            self.counted[data] = data.label_counts.to(self.frequencies)
+        frequencies = self.counted.get(data, self.frequencies)
         return replace(self, data=data, shape=data.shape, frequencies=frequencies, elsewhere=index - place)
 
     def shares(self) -> list[Context]:

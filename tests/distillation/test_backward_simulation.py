@@ -7,9 +7,23 @@ from torch import nn
 from realuid.conditions import Condition
 from realuid.distillation.students import BackwardSimulation
 from realuid.losses import RealUID
+from realuid.models.matching import MatchingModel
 from realuid.networks.base import Network
-from realuid.paths.interpolants import LinearInterpolant
-from realuid.paths.targets import Velocity
+from realuid.networks.mlp import MLP
+from realuid.paths.couplings import IndependentCoupling, PairedCoupling
+from realuid.paths.interpolants import (
+    BrownianInterpolant,
+    DDBMVPInterpolant,
+    DDPMInterpolant,
+    EDMInterpolant,
+    I2SBInterpolant,
+    LinearInterpolant,
+    TrigFlowInterpolant,
+    VEInterpolant,
+    VPInterpolant,
+)
+from realuid.paths.preconditioning import NoPreconditioning
+from realuid.paths.targets import Data, Velocity
 from realuid.paths.time_samplers import UniformTime
 from tests.training.stand_ins import (
     COVARIANCE,
@@ -70,6 +84,42 @@ def test_one_step_is_differentiated_and_the_ones_before_it_are_the_students_own(
         rows = [row for row, one in enumerate(drawn) if one == step]
         gradient = (1 - TIMES[step]) * seen[step][rows].detach().sum(0)
         torch.testing.assert_close(layer.weight.grad, gradient.expand(2, 2))
+
+
+SHARES = (1.0, 0.6, 0.2)
+"""Of the way to the source, in every path's own time."""
+FAMILIES = [
+    (LinearInterpolant(), IndependentCoupling(), Velocity()),
+    (EDMInterpolant(), IndependentCoupling(), Data()),
+    (VEInterpolant(), IndependentCoupling(), Data()),
+    (VPInterpolant(), IndependentCoupling(), Data()),
+    (TrigFlowInterpolant(), IndependentCoupling(), Velocity()),
+    (DDPMInterpolant(), IndependentCoupling(), Data()),
+    (BrownianInterpolant(), PairedCoupling(), Data()),
+    (I2SBInterpolant(), PairedCoupling(), Data()),
+    (DDBMVPInterpolant(), PairedCoupling(), Data()),
+]
+
+
+@pytest.mark.parametrize("redraw", [1.0, 0.3, 0.0])
+@pytest.mark.parametrize(("path", "coupling", "target"), FAMILIES, ids=lambda part: type(part).__name__)
+def test_in_every_family_the_last_step_is_what_sampling_gives(path, coupling, target, redraw):
+    """Where the last step is drawn for all samples, an update sees what `FewSteps` makes of the same noise."""
+    network, generator = MLP(shape=(2,), width=16), torch.Generator().manual_seed(5)
+    for parameter in network.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    model = MatchingModel(
+        network=network,
+        interpolant=path,
+        coupling=coupling,
+        target=target,
+        preconditioning=NoPreconditioning(),
+    )
+    times = [path.t_data + share * (path.t_source - path.t_data) for share in SHARES]
+    student = BackwardSimulation(model=model, times=times, redraw=redraw)
+    x0, noise = torch.randn(6, 2, generator=generator), normals()
+    found = student.trained_on(x0, Condition(), noise, lambda: torch.full((6,), 0.999))
+    torch.testing.assert_close(found, student(x0, Condition(), noise))
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from realuid.paths.targets import Velocity
 from realuid.paths.time_samplers import UniformTime
 from realuid.paths.weights import UnitWeight
 from realuid.samplers import Euler, UniformGrid
+from realuid.training.compute import Compute
 from realuid.training.ema import EMA
 from realuid.training.optimizers import Adam, CosineLR
 from realuid.training.randomness import Randomness
@@ -177,6 +178,16 @@ def test_labels_are_drawn_by_the_frequencies_of_the_steps_own_set():
     assert {int(label) for step in range(8) for label in asked.of_step(step).drawn_condition(step)[LABEL]} == {1}
 
 
+def test_frequencies_are_brought_to_the_device_once():
+    data = buckets(classes=2)
+    start, seen = context(BATCH, data), {}
+    for step in range(8):
+        own = start.of_step(step)
+        assert seen.setdefault(own.data, own.frequencies) is own.frequencies
+        assert own.frequencies.tolist() == own.data.label_counts.tolist()
+    assert len(seen) == 2
+
+
 class Told(Values):
     """With a field beside the label: conditions are drawn by position."""
 
@@ -232,6 +243,51 @@ def test_a_resumed_run_is_the_same(weights):
         optimizer.materialise()
     two.load_state_dict(copy.deepcopy(one.state_dict()))
     assert torch.equal(run(two, 9, first=4), expected)
+
+
+class OfOneBlock(PerValue):
+    """The perceptron as a block, which is what is compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([self.layers])
+
+    def forward(self, x, time, condition):
+        beside = torch.stack([time, torch.full_like(time, x.shape[2] / x.shape[3] - 1)], dim=1)[..., None, None]
+        return self.layers[0](torch.cat([x, beside.to(x.dtype).expand(-1, -1, *x.shape[2:])], dim=1))
+
+
+@pytest.mark.slow
+def test_blocks_are_compiled_once_a_size(tmp_path, monkeypatch):
+    """As often as for each size alone, and no more however long the run is; beyond torch's limit it is an error."""
+    torch.save(OfOneBlock().state_dict(), tmp_path / "teacher.pt")
+    monkeypatch.setattr("tests.distillation.test_buckets.PerValue", OfOneBlock)
+    compiler, seen = torch.compile, []
+
+    def counted(graph, inputs):
+        seen.append(1)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda run, mode, **how: compiler(run, backend=counted, **how))
+
+    def compilations(data, limit):
+        torch._dynamo.reset()
+        seen.clear()
+        data.open(seed=3, device=DEVICE)
+        made = distillation(str(tmp_path / "teacher.pt"))
+        monkeypatch.setattr("realuid.training.compute.VARIANTS", limit)
+        limits = {"recompile_limit": 1, "accumulated_recompile_limit": 1, "fail_on_recompile_limit_hit": True}
+        with torch._dynamo.config.patch(**limits):
+            made.start(replace(context(BATCH, data, lanes=LANES), compute=Compute(compile="default")))
+            run(made, 6)
+            first = len(seen)
+            run(made, 12, first=6)
+        assert len(seen) == first
+        return first
+
+    alone = [compilations(Values(shape), 16) for shape in LAWS]
+    blocks = 3
+    assert compilations(buckets(), -(-max(alone) // blocks)) == sum(alone)
 
 
 def weights_after(steps, world, weights):

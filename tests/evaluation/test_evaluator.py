@@ -46,7 +46,7 @@ def judge(evaluator, images, labels=None, metrics=None):
 
 def test_baselines_in_order_on_digits(on_digits, digits):
     baselines = on_digits.baselines()
-    noise = on_digits.generate(lambda x0, told, noise: x0, GaussianInputs(digits, 0), on_digits.metrics)
+    noise = on_digits.generate(lambda x0, told, noise: x0, [GaussianInputs(digits, 0)], on_digits.metrics)
     assert 0 < baselines["halves_frechet"] < 1
     of_noise = on_digits.measure(on_digits.metrics, noise)["frechet"]
     assert 5 * baselines["halves_frechet"] < baselines["pixel_gaussian_frechet"] < of_noise
@@ -94,7 +94,7 @@ def test_generated_images_go_with_the_labels(on_digits, digits):
     def template(x0, told, noise):
         return to_float(templates)[told["label"]]
 
-    samples = on_digits.generate(template, GaussianInputs(digits, 0), on_digits.metrics)
+    samples = on_digits.generate(template, [GaussianInputs(digits, 0)], on_digits.metrics)
     assert set(samples) == {"features", "label"}, "no metric reads images"
     assert samples["features"].shape == (1000, 64)
     assert on_digits.measure(on_digits.metrics, samples)["label_accuracy"] > 0.9
@@ -111,7 +111,7 @@ def test_the_batch_changes_rounding_only(on_digits, digits, classifier):
     other.prepare(digits, "cpu")
     inputs = GaussianInputs(digits, 0)
     one, two = (
-        evaluator.generate(lambda x0, told, noise: x0, inputs, evaluator.metrics, pairs=True)
+        evaluator.generate(lambda x0, told, noise: x0, [inputs], evaluator.metrics, pairs=True)
         for evaluator in (on_digits, other)
     )
     assert torch.equal(one["images"], two["images"])
@@ -206,7 +206,7 @@ def test_what_no_metric_reads_is_neither_computed_nor_kept():
     data, network = two_points(200), Pixels()
     evaluator = Evaluator(features=network, metrics=[Brightness()], count=100, batch=30)
     evaluator.prepare(data, "cpu")
-    samples = evaluator.generate(lambda x0, told, noise: 0 * x0, GaussianInputs(data, 0), evaluator.metrics)
+    samples = evaluator.generate(lambda x0, told, noise: 0 * x0, [GaussianInputs(data, 0)], evaluator.metrics)
     assert set(samples) == {"images", "label"}
     light = data.images[data.labels == 1].double().mean().item()
     assert evaluator.measure(evaluator.metrics, samples) == {"brightness_gap": pytest.approx(light - 128)}
@@ -222,7 +222,7 @@ def test_images_that_are_not_square(tmp_path):
     evaluator = Evaluator(features=Pixels(), metrics=metrics, count=40, batch=17, cache=str(tmp_path))
     evaluator.check(data)
     evaluator.prepare(data, "cpu")
-    samples = evaluator.generate(lambda x0, told, noise: x0.clamp(-1, 1), GaussianInputs(data, 0), metrics, pairs=True)
+    samples = evaluator.generate(lambda x0, told, noise: x0.clamp(-1, 1), [GaussianInputs(data, 0)], metrics, pairs=True)
     assert samples["images"].shape == (40, 1, 3, 7)
     values = evaluator.measure(metrics, samples) | evaluator.measure_pairs(samples["images"]) | evaluator.baselines()
     assert all(math.isfinite(value) for value in values.values())

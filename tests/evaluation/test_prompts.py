@@ -102,7 +102,7 @@ def test_an_evaluation_of_prompts(folder, tmp_path):
         asked.extend(condition["text"][:, 0].int().tolist())
         return (x0 * 0.3 + condition["text"][:, :1, None, None] / 3).clamp(-1, 1)
 
-    samples = evaluator.generate(sample, inputs, evaluator.metrics)
+    samples = evaluator.generate(sample, [inputs], evaluator.metrics)
     values = evaluator.measure(evaluator.metrics, samples)
     assert asked == [0, 0, 0, 1, 1, 1, 2, 2]
     told = [PROMPTS[number] for number in asked]

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from realuid.data.buckets import Buckets
 from realuid.evaluation.classwise import ClasswiseFrechet
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.frechet import Frechet
@@ -16,7 +17,7 @@ from realuid.evaluation.kernel import KernelDistance
 from realuid.evaluation.metric import Metric
 from realuid.evaluation.neighbours import DensityCoverage, Memorisation, PrecisionRecall
 from tests import ranks
-from tests.evaluation.stand_ins import Given, Pixels
+from tests.evaluation.stand_ins import Given, Pixels, Pooled
 
 pytestmark = pytest.mark.xdist_group("processes")  # one at a time: each wants the cores to itself
 
@@ -45,13 +46,27 @@ def measure(folder: Path) -> None:
     evaluator = Evaluator(features=Pixels(), metrics=metrics, count=101, batch=13 * world)
     evaluator.prepare(data, "cpu", rank, world)
     inputs = GaussianInputs(data, 0)
-    samples = evaluator.generate(lambda x0, told, noise: (0.6 * x0 + 0.1).clamp(-1, 1), inputs, metrics, pairs=True)
+    samples = evaluator.generate(lambda x0, told, noise: (0.6 * x0 + 0.1).clamp(-1, 1), [inputs], metrics, pairs=True)
     values = evaluator.measure(metrics, samples) | evaluator.measure_pairs(samples["images"])
     assert evaluator.measure(metrics, samples) == {name: values[name] for metric in metrics for name in metric.names}
-    (folder / str(rank)).write_text(json.dumps(values | evaluator.baselines()))
+    values |= evaluator.baselines() | of_two_sizes(images, rank, world)
+    (folder / str(rank)).write_text(json.dumps(values))
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()  # else gloo's threads may outlive what they use
+
+
+def of_two_sizes(images: torch.Tensor, rank: int, world: int) -> dict[str, float]:
+    """101 images beside 100 wide and 51 square ones."""
+    wide = Given(images[:100].repeat_interleave(2, 3), torch.arange(100) % 3, "wide")
+    data = Buckets(sets=(wide, Given(images[100:], torch.arange(51) % 3, "square")))
+    metrics = [Frechet(), ClasswiseFrechet()]
+    evaluator = Evaluator(features=Pooled(), metrics=metrics, count=101, batch=13 * world)
+    evaluator.prepare(data, "cpu", rank, world)
+    inputs = [GaussianInputs(one, number) for number, one in enumerate(data.parts)]
+    samples = evaluator.generate(lambda x0, told, noise: (0.6 * x0 + 0.1).clamp(-1, 1), inputs, metrics)
+    values = evaluator.measure(metrics, samples) | evaluator.baselines()
+    return {f"{name} of two sizes": value for name, value in values.items()}
 
 
 def measured(world: int, folder: Path, monkeypatch) -> list[dict[str, float]]:
@@ -76,4 +91,6 @@ def test_two_ranks_measure_what_one_does(tmp_path, monkeypatch):
         "halves_kid",
         "classwise_frechet",
         "darkest",
+        "frechet of two sizes",
+        "classwise_frechet of two sizes",
     } <= set(one)

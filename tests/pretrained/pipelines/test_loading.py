@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loguru import logger
 
 from realuid.commands.inspect_checkpoint import main as inspect
 from realuid.conditions import Condition
@@ -62,6 +63,19 @@ def test_a_teacher_is_loaded_with_its_null_condition(saved):
     torch.testing.assert_close(model.network.null_pooled, pooled[0])
     assert teacher.foreign.null
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [(FlowMatchGrid(shift=3.0, last=3 / 1002), 0), (FlowMatchGrid(shift=1.0), 1), (FlowMatchGrid(shift=3.0), 1)],
+)
+def test_other_times_than_the_schedulers_are_told(saved, grid, told):
+    lines = []
+    number = logger.add(lines.append, level="WARNING", format="{message}")
+    Teacher(model=bound(), sampler=Euler(steps=8, grid=grid), checkpoint=saved(NAME)[1]).load()
+    logger.remove(number)
+    assert len(lines) == told
+    assert all("@FlowMatchGrid() with shift = 3.0, last = 0.00299" in line for line in lines)
 
 
 @pytest.mark.parametrize(
