@@ -8,6 +8,7 @@ from torch import nn
 
 from realuid.networks.blocks import blocks
 from realuid.networks.lora import own_parameters
+from realuid.training.fused_attention import FusedAttention
 from realuid.training.method import Context, Method
 from realuid.training.saved_bytes import SavedBytes
 
@@ -62,7 +63,8 @@ def costs(method: Method, context: Context) -> Costs:
     for kind, (count, loss) in method.passes(context).items():
         kept = SavedBytes(networks)
         with kept, FlopCounterMode(display=False) as counter:
-            with kept.recomputing(networks if context.compute.recompute else (), counter.get_total_flops):
+            repeated = kept.recomputing(networks if context.compute.recompute else (), counter.get_total_flops)
+            with repeated, FusedAttention():
                 value = loss()
             value.backward()
         passes[kind] = count, counter.get_total_flops() + kept.again
