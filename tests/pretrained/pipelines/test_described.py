@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from realuid.commands.sample import main as sample
-from realuid.config import build, load_part
+from realuid.config import build, load, load_part, value
 from realuid.data.pixels import to_uint8
 from realuid.evaluation.draws import noise
-from realuid.models.matching import matching_model_of
+from realuid.models.guidance import GuidedModel
+from realuid.models.matching import MatchingModel, matching_model_of
+from realuid.pretrained.pipelines.guidance import RenormalisedGuidedModel
+from realuid.pretrained.pipelines.table import family_of
 from tests.commands.conftest import ROOT
 from tests.commands.test_described_teachers import networks_without_memory
 from tests.pretrained.pipelines.cases import CASES
@@ -74,6 +77,23 @@ def test_the_grid_is_that_of_the_pipelines_scheduler(name, monkeypatch):
     if scale == 1:
         known = scheduler.alphas_cumprod[wanted.long()].double()
         torch.testing.assert_close(teacher.model.interpolant.at(times[:-1]).b ** 2, known, rtol=1e-5, atol=0)
+
+
+TEXT = [path.stem for path in sorted((ROOT / "gin").glob("*.gin")) if "distillation_text.gin" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_a_recipe_distils_the_guided_teacher_of_its_description(name):
+    """As the description binds it: guided without a classifier where the pipeline is, by the same scale."""
+    recipe = load([ROOT / "gin" / f"{name}.gin"])
+    kind = value(recipe, "method", "teacher", "model").kind.target
+    pipeline = family_of(value(recipe, "method", "teacher", "encoder", "pipeline"))
+    guided = RenormalisedGuidedModel if pipeline.renormalised else GuidedModel
+    assert kind is (guided if pipeline.guided else MatchingModel)
+    if pipeline.guided:
+        (included,) = re.findall(r"include '(gin/teachers/.*)'", (ROOT / "gin" / f"{name}.gin").read_text())
+        described = load_part(ROOT / included, root="Teacher")
+        assert value(recipe, "method", "teacher", "model", "scale") == value(described, "model", "scale") > 1
 
 
 SMALL = """
