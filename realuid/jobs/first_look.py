@@ -15,6 +15,8 @@ from realuid.config import Config
 from realuid.config.files import recipe_folder
 from realuid.data.builtin.sets import MADE
 from realuid.data.dataset import Dataset
+from realuid.pretrained import remote_folders
+from realuid.pretrained.pipelines.folders import INDEX
 from realuid.training.run_folder import RunFolder
 from realuid.utils import remote
 from realuid.utils.errors import CheckpointError, DataError, RunError
@@ -107,16 +109,21 @@ def look_at_weights(path: str, argument: str) -> None:
     if "://" not in path and "::" not in path and Path(path).is_dir():
         _look_at_folder(Path(path), argument)
         return
+    head = b""
     try:
         fs, target = fsspec.core.url_to_fs(path)
-        if "://" in path and fs.isdir(target):
-            return
-        with fs.open(target, "rb") as file:
-            head = file.read(64)
+        folder = "://" in path and fs.isdir(target)
+        if not folder:
+            with fs.open(target, "rb") as file:
+                head = file.read(64)
     except Exception as error:  # every kind of storage has errors of its own
         if remote.is_missing(error):
             raise CheckpointError(f"{argument}: there is no checkpoint {path}{_where(path)}") from None
         raise CheckpointError(f"{argument}: {path} cannot be read: {remote.reason(error)}") from None
+    if folder:
+        if path.startswith(remote_folders.HUB):  # the files of a gated repository are listed, and may not be read
+            remote_folders.local_folder(path, (INDEX,))
+        return
     if not head:
         raise CheckpointError(f"{argument}: {path} is empty")
     for start, nature in NATURES.items():

@@ -6,6 +6,7 @@ import fsspec
 import pytest
 import torch
 
+from realuid.jobs.first_look import look_at_weights
 from realuid.pretrained import read, remote_folders
 from realuid.pretrained.remote_folders import local_file, local_folder, wanted
 from realuid.utils.errors import CheckpointError
@@ -80,6 +81,13 @@ def test_a_tag_is_a_commit(hub):
 def test_what_may_not_be_read_is_one_line(hub, url, message):
     with pytest.raises(CheckpointError, match=message):
         local_folder(url, ("",))
+
+
+def test_a_gated_repository_is_told_before_a_network_is_built(hub):
+    look_at_weights("hf://owner/name", "Teacher.checkpoint")
+    for url, message in {"closed": "it is gated: accept its licence", "none": "hf://owner/none"}.items():
+        with pytest.raises(CheckpointError, match=message):
+            look_at_weights(f"hf://owner/{url}", "Teacher.checkpoint")
 
 
 def test_a_file_of_a_repository_is_one_at_a_commit(hub):

@@ -10,7 +10,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves a folder as the repository `owner/name`; others are missing, `owner/gated` is gated.
+    """Serves a folder as the repository `owner/name`; others are missing, `owner/gated` is gated, and `owner/closed` is
+    gated as the hub does it: its files are listed, and may not be read.
 
     Attributes:
         asked: paths of all requests.
@@ -32,6 +33,9 @@ class Hub:
             def do_GET(self):
                 path = unquote(urlparse(self.path).path)
                 hub.asked.append(path)
+                if path.startswith("/owner/closed/resolve/"):
+                    return self.answer(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+                path = path.replace("owner/closed", "owner/name")
                 if path.startswith("/api/models/owner/name"):
                     return self.about(path.removeprefix("/api/models/owner/name").strip("/"))
                 if path.startswith(f"/owner/name/resolve/{COMMIT}/"):
