@@ -222,7 +222,8 @@ def test_images_that_are_not_square(tmp_path):
     evaluator = Evaluator(features=Pixels(), metrics=metrics, count=40, batch=17, cache=str(tmp_path))
     evaluator.check(data)
     evaluator.prepare(data, "cpu")
-    samples = evaluator.generate(lambda x0, told, noise: x0.clamp(-1, 1), [GaussianInputs(data, 0)], metrics, pairs=True)
+    inputs = [GaussianInputs(data, 0)]
+    samples = evaluator.generate(lambda x0, told, noise: x0.clamp(-1, 1), inputs, metrics, pairs=True)
     assert samples["images"].shape == (40, 1, 3, 7)
     values = evaluator.measure(metrics, samples) | evaluator.measure_pairs(samples["images"]) | evaluator.baselines()
     assert all(math.isfinite(value) for value in values.values())
