@@ -160,10 +160,11 @@ class Evaluator:
     def _real_images(self, file: Reference | None) -> RealImages | None:
         """None where there are only moments."""
         store, options = FeatureStore(self.folder), {"rank": self.rank, "world": self.world, "batch": self.batch}
-        if file is not None and file.images is None:
+        if file is None:
+            return RealImages([(one, one.checksum) for one in self.data.parts], self.features, store, **options)
+        if file.images is None:
             return None
-        sets = [(one, one.checksum) for one in self.data.parts] if file is None else [(file.images, file.sha256)]
-        return RealImages(sets, self.features, store, **options)
+        return RealImages([(file.images, file.sha256)], self.features, store, **options)
 
     def shares(self, quick: bool = False) -> Shares:
         """The images that are generated: of each part of the data in proportion to its real ones."""
