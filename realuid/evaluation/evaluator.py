@@ -162,9 +162,8 @@ class Evaluator:
         store, options = FeatureStore(self.folder), {"rank": self.rank, "world": self.world, "batch": self.batch}
         if file is None:
             return RealImages([(one, one.checksum) for one in self.data.parts], self.features, store, **options)
-        if file.images is None:
-            return None
-        return RealImages([(file.images, file.sha256)], self.features, store, **options)
+        stored = None if file.images is None else [(file.images, file.sha256)]
+        return None if stored is None else RealImages(stored, self.features, store, **options)
 
     def shares(self, quick: bool = False) -> Shares:
         """The images that are generated: of each part of the data in proportion to its real ones."""
@@ -222,8 +221,7 @@ class Evaluator:
         """
         values: dict[str, float] = {}
         for metric in metrics:
-            rows = self.shares(quick).rows(len(next(iter(samples.values()))))
-            values |= self._measured(metric, samples, rows)
+            values |= self._measured(metric, samples, self.shares(quick).rows(len(next(iter(samples.values())))))
         return values
 
     def _measured(self, metric: Metric, samples: Samples, rows: Tensor) -> dict[str, float]:
