@@ -50,9 +50,9 @@ class Costs:
 
 
 def counted_on(method: Method, batch: int, shape: tuple[int, ...]) -> torch.device:
-    """Where the passes of a step are counted at least cost: on torch's meta device, where nothing is computed, or on the
-    CPU, if that has done a pass of each kind sooner than torch has imported its formulas for shapes, which takes
-    seconds. It is told by a bound: each weight meets every entry of a channel once, forward, and twice backward.
+    """Where the passes of a step are counted soonest: on torch's meta device, where nothing is computed, or on the CPU,
+    where a small pass of each kind is done before torch has imported its formulas for shapes, which takes seconds. An
+    estimate decides: each weight meets every entry of a channel once forward and twice backward.
 
     Args:
         method: assembled, not started.

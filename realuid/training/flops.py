@@ -20,7 +20,6 @@ COMPOSITE = "CompositeImplicitAutograd"
 """What torch calls operations that are made of others, which are counted in their place."""
 
 
-
 class FlopCounter(TorchDispatchMode):
     """Counts matrix products, convolutions and attention in fused kernels while it is entered, forward and backward, on
     any device; a multiplication and its addition are two operations. The rest is not counted."""
@@ -59,7 +58,15 @@ def _added_matrices(result: Tensor, bias: Tensor, a: Tensor, b: Tensor, *_: Any)
 
 
 def _convolution(
-    result: Tensor, x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, *_: Any
+    result: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *_: Any,
 ) -> int:
     return _convolved(x.shape if transposed else result.shape, weight.shape)
 

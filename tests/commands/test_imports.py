@@ -36,9 +36,9 @@ NEVER = {
     "triton",
     "webdataset",
 }
-"""Half a second each and more, and needed by none of the commands below. From sympy to Triton they are torch's compiler,
-two seconds together. Much of torch imports it only to be left out of what it compiles: every optimiser, every mode that
-sees operations, and the formulas for shapes on the meta device, with which dry runs of large networks count."""
+"""Half a second each and more, and needed by none of the commands below. Those of torch, sympy and Triton are torch's
+compiler, two seconds together. Much of torch imports it only to be left out of what it compiles: every optimiser, every
+mode that sees operations, and the formulas for shapes on the meta device, with which dry runs of large networks count."""
 
 MARK = "after it: "
 PROGRAM = f"""

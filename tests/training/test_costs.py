@@ -134,7 +134,7 @@ def test_where_a_step_is_counted_changes_nothing(kind):
 
     bills = [costs(distillation(network, 0.92, 0.94), context(torch.device(name), side=16)) for name in ("meta", "cpu")]
     assert bills[0] == bills[1]
-    assert bills[0].flops > 0 and bills[0].activations > 0
+    assert min(bills[0].flops, bills[0].activations) > 0
 
 
 def test_the_main_jobs_step_is_counted_on_zeros_and_the_papers_on_shapes_alone():

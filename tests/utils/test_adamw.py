@@ -24,7 +24,9 @@ def moved(kind, network, steps=3, state=None):
 def test_it_steps_saves_and_resumes_as_torchs():
     network = nn.Linear(3, 4)
     (ours, saved), (theirs, expected) = (moved(kind, network) for kind in (AdamW, torch.optim.AdamW))
-    assert torch.equal(ours, theirs) and not torch.equal(ours, torch.cat([w.flatten() for w in network.parameters()]))
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, torch.cat([weight.flatten() for weight in network.parameters()]))
     assert saved["param_groups"] == expected["param_groups"]
-    assert all(torch.equal(saved["state"][n][k], value) for n, own in expected["state"].items() for k, value in own.items())
+    for number, own in expected["state"].items():
+        assert all(torch.equal(saved["state"][number][name], value) for name, value in own.items())
     assert torch.equal(moved(AdamW, network, state=expected)[0], moved(torch.optim.AdamW, network, state=saved)[0])
