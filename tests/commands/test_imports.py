@@ -38,7 +38,7 @@ NEVER = {
 }
 """Half a second each and more, and needed by none of the commands below. Those of torch, sympy and Triton are torch's
 compiler, two seconds together. Much of torch imports it only to be left out of what it compiles: every optimiser, every
-mode that sees operations, and the formulas for shapes on the meta device, with which dry runs of large networks count."""
+mode that sees operations, and the formulas for shapes on the meta device, with which large dry runs count."""
 
 MARK = "after it: "
 PROGRAM = f"""
