@@ -22,6 +22,7 @@ from realuid.conditions import LABEL
 from realuid.data.dataset import Dataset
 from realuid.data.pixels import to_float
 from realuid.data.shards.location import locate
+from realuid.utils.adamw import AdamW
 from realuid.utils.atomic import write_atomically
 from realuid.utils.errors import DataError
 from realuid.utils.limits import check_at_most
@@ -269,7 +270,7 @@ class SmallClassifier(FeatureNetwork):
         train, held_out = order.tensor_split([round(0.8 * len(order))])
         steps = self.epochs * -(-len(train) // batch)
         self.requires_grad_(True)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=0.05)
+        optimizer = AdamW(self.parameters(), lr=rate, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
         for _ in range(self.epochs):
             for chosen in train[torch.randperm(len(train), generator=generator)].split(batch):

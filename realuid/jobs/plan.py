@@ -14,7 +14,7 @@ from realuid.config import Config, ConfigError
 from realuid.jobs.assembled import outlined
 from realuid.jobs.first_look import look_at_weights, weights_of
 from realuid.jobs.teacher_runs import teacher_run, teacher_trainer
-from realuid.training.costs import GPUS, Costs, costs
+from realuid.training.costs import GPUS, Costs, costs, counted_on
 from realuid.training.precision import shown as precision
 from realuid.training.run_folder import RunFolder
 from realuid.training.trainer import Trainer
@@ -44,7 +44,8 @@ def dry_run(config: Config) -> str:
 
 def _costs(trainer: Trainer) -> list[str]:
     largest = max(trainer.data.shapes, key=math.prod)
-    context = replace(trainer.context(World(torch.device("meta"))), shape=largest)
+    device = counted_on(trainer.method, trainer.batch, largest)
+    context = replace(trainer.context(World(device)), shape=largest)
     bill = costs(trainer.method, context)
     lines = [f"{role:<12} {count:>15,} parameters" for role, count in bill.parameters.items()]
     for kind, (count, flops) in bill.passes.items():

@@ -1,13 +1,16 @@
-"""What a step costs, before a single one is taken: arithmetic and memory, counted on shapes alone."""
+"""What a step costs, before a single one is taken: arithmetic and memory, counted on shapes alone, or on zeros."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from realuid.networks.blocks import blocks
 from realuid.networks.lora import own_parameters
+from realuid.training.flops import FlopCounter
 from realuid.training.fused_attention import FusedAttention
 from realuid.training.method import Context, Method
 from realuid.training.saved_bytes import SavedBytes
@@ -16,6 +19,8 @@ BYTES = 4
 """Bytes of a float32 number."""
 GPUS = (1, 8, 64)
 """Numbers of devices for which memory is stated."""
+QUICK = 4e10
+"""Operations that any CPU does in a second or two."""
 
 
 @dataclass(frozen=True)
@@ -44,32 +49,51 @@ class Costs:
         return sum(count * flops for count, flops in self.passes.values())
 
 
-def costs(method: Method, context: Context) -> Costs:
-    """Counts a step of the method on torch's meta device; the networks end up there, without their weights.
+def counted_on(method: Method, batch: int, shape: tuple[int, ...]) -> torch.device:
+    """Where the passes of a step are counted soonest: on torch's meta device, where nothing is computed, or on the CPU,
+    where a small pass of each kind is done before torch has imported its formulas for shapes, which takes seconds. An
+    estimate decides: each weight meets every entry of a channel once forward and twice backward.
 
     Args:
         method: assembled, not started.
-        context: on the meta device.
+        batch: samples in a step.
+        shape: of one.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # imported where needed: it brings Triton
+    weights = sum(p.numel() for network in method.networks().values() for p in network.parameters())
+    return torch.device("cpu" if 6 * weights * batch * math.prod(shape[1:]) < QUICK else "meta")
 
+
+def costs(method: Method, context: Context) -> Costs:
+    """Counts a step of the method, on either device of `counted_on` alike. The networks lose their weights.
+
+    Args:
+        method: assembled, not started.
+        context: on that device.
+    """
     method.pack()
     parameters, memory = held(method)
     gathered = max(_block_bytes(network) for network in method.networks().values())
     networks = list(method.networks().values())
     for network in networks:
-        network.to("meta")
+        network._apply(lambda tensor: _moved(tensor, context.device))
     passes, saved = {}, 0
     for kind, (count, loss) in method.passes(context).items():
         kept = SavedBytes(networks)
-        with kept, FlopCounterMode(display=False) as counter:
-            repeated = kept.recomputing(networks if context.compute.recompute else (), counter.get_total_flops)
+        with kept, FlopCounter() as counter:
+            repeated = kept.recomputing(networks if context.compute.recompute else (), counter)
             with repeated, FusedAttention():
                 value = loss()
             value.backward()
-        passes[kind] = count, counter.get_total_flops() + kept.again
+        passes[kind] = count, counter.total + kept.again
         saved = max(saved, kept.total)
     return Costs(parameters=parameters, passes=passes, memory=memory, largest_block=gathered, activations=saved)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on the device, where it has no numbers: zeros."""
+    if tensor.is_meta and device.type != "meta":
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
+    return tensor.to(device)
 
 
 def held(method: Method) -> tuple[dict[str, int], dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Attention as a GPU computes it, where costs are counted on torch's meta device."""
+"""Attention by a fused kernel, where costs are counted on torch's meta device."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from torch.overrides import TorchFunctionMode
 
 
 class FusedAttention(TorchFunctionMode):
-    """Within it, attention is that of the fused kernels, which keep queries, keys, values and the result for the
-    backward pass, and compute the weights of all pairs of tokens again. The meta device would take the formula, which
-    keeps those weights: of 4096 tokens in float32, 64 MiB a head, and more than once."""
+    """Within it, attention on the meta device is that of the fused kernels, as torch chooses them on others. They keep
+    queries, keys, values and the result for the backward pass, and compute the weights of all pairs of tokens again.
+    The meta device would take the formula, which keeps those weights: of 4096 tokens in float32, 64 MiB a head, and
+    more than once."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_fused if func is F.scaled_dot_product_attention else func)(*args, **(kwargs or {}))
+        fused = func is F.scaled_dot_product_attention and any(x.is_meta for x in args if isinstance(x, Tensor))
+        return (_fused if fused else func)(*args, **(kwargs or {}))
 
 
 def _fused(

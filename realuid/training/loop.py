@@ -15,6 +15,7 @@ from realuid.checkpoints.nested import joined, split
 from realuid.training.assessment import Assessment
 from realuid.training.checkpointing import Saver
 from realuid.training.clock import Clock
+from realuid.training.flops import FlopCounter
 from realuid.training.parallelism import own_part, whole
 from realuid.training.precision import choose
 from realuid.training.replaced import HELD, replaced, stated
@@ -174,11 +175,9 @@ class Loop:
 
     def _counted(self, index: int) -> dict[str, Tensor]:
         """The method's step, its arithmetic counted."""
-        from torch.utils.flop_counter import FlopCounterMode  # imported where needed: it brings Triton
-
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             scalars = self.method.step(index)
-        self.state.flops = counter.get_total_flops() * self.world.size
+        self.state.flops = counter.total * self.world.size
         return scalars
 
     def _report(self, step: int) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from realuid.training.parallelism import whole
+from realuid.utils.adamw import AdamW
 
 __all__ = ["Adam", "ConstantLR", "CosineLR"]
 
@@ -136,7 +137,7 @@ class Adam:
         """Updates left out, all and the latest ones in a row; running mean of the norm of the others, 0 before them."""
 
     def _made(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
+        return AdamW(
             self.parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from realuid.networks.blocks import blocks
+from realuid.training.flops import FlopCounter
 
 
 class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
@@ -37,32 +38,32 @@ class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
         return self.kept + self._largest
 
     @contextmanager
-    def recomputing(self, networks: Sequence[nn.Module], flops: Callable[[], int]) -> Iterator[None]:
+    def recomputing(self, networks: Sequence[nn.Module], counter: FlopCounter) -> Iterator[None]:
         """Inside, blocks keep their inputs alone, as with `Compute.recompute`.
 
         Args:
             networks: whose blocks.
-            flops: counts the operations so far.
+            counter: of the operations, entered.
         """
         with ExitStack() as hooks:
             for block in dict.fromkeys(chain.from_iterable(map(blocks, networks))):
                 begun: list[int] = []
-                enter = block.register_forward_pre_hook(partial(self._enter, begun, flops))
-                leave = block.register_forward_hook(partial(self._leave, begun, flops), with_kwargs=True)
+                enter = block.register_forward_pre_hook(partial(self._enter, begun, counter))
+                leave = block.register_forward_hook(partial(self._leave, begun, counter), with_kwargs=True)
                 hooks.callback(enter.remove)
                 hooks.callback(leave.remove)
             yield
 
-    def _enter(self, begun: list[int], flops: Callable[[], int], block: nn.Module, inputs: Any) -> None:
+    def _enter(self, begun: list[int], counter: FlopCounter, block: nn.Module, inputs: Any) -> None:
         self._inside = {}
-        begun.append(flops())
+        begun.append(counter.total)
 
     def _leave(
-        self, begun: list[int], flops: Callable[[], int], block: nn.Module, inputs: Any, named: Any, outputs: Any
+        self, begun: list[int], counter: FlopCounter, block: nn.Module, inputs: Any, named: Any, outputs: Any
     ) -> None:
         assert self._inside is not None
         inside, self._inside = self._inside, None
-        cost = flops() - begun.pop()
+        cost = counter.total - begun.pop()
         if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(outputs)):
             self.again += cost
             for leaf in tree_leaves((inputs, named)):

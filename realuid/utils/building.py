@@ -24,6 +24,8 @@ FACTORIES = {
     *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye),
     *(torch.arange, torch.linspace, torch.logspace, torch.empty_strided),
 }
+SPACED = {torch.linspace, torch.logspace}
+"""Those that are told their number of points. To ask torch for their shape imports a part of its compiler."""
 
 
 class _Counting(TorchFunctionMode):
@@ -48,6 +50,10 @@ class _Counting(TorchFunctionMode):
         self.left -= 1
         if len(args) == 1 and isinstance(args[0], tuple) and 0 <= (entries := math.prod(args[0])) <= SMALL:
             self.spent += 8 * entries  # at most; not worth the time that asking takes
+            self._check()
+            return
+        if func in SPACED and isinstance(points := args[2] if len(args) > 2 else kwargs.get("steps"), int):
+            self.spent += 8 * max(points, 0)
             self._check()
             return
         try:

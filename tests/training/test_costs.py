@@ -19,6 +19,7 @@ from realuid.distillation.distillation import Distillation
 from realuid.distillation.students import OneStep
 from realuid.distillation.teachers import Teacher
 from realuid.losses import RealUID
+from realuid.networks.dit import DiT
 from realuid.networks.lora import LoRA
 from realuid.networks.unet import UNet
 from realuid.paths.interpolants import LinearInterpolant
@@ -27,7 +28,7 @@ from realuid.paths.time_samplers import UniformTime
 from realuid.paths.weights import UnitWeight
 from realuid.samplers import Euler, UniformGrid
 from realuid.training.compute import Compute
-from realuid.training.costs import BYTES, costs
+from realuid.training.costs import BYTES, costs, counted_on
 from realuid.training.ema import EMA
 from realuid.training.method import Context
 from realuid.training.optimizers import Adam, ConstantLR
@@ -121,6 +122,30 @@ def test_forward_passes_of_an_iteration(changes, passes):
     bill = costs(distillation(wide, 0.92, 0.94, real_batch=1, **changes), replace(context(side=16), batch=SIXTH))
     assert bill.flops / forward_pass(SIXTH) == pytest.approx(passes, rel=0.01)
     assert sum(count for kind, (count, _) in bill.passes.items() if kind != "generator") == 5
+
+
+@pytest.mark.parametrize("kind", ["a U-Net with attention", "a transformer"])
+def test_where_a_step_is_counted_changes_nothing(kind):
+    def network():
+        with META:
+            if kind == "a transformer":
+                return DiT(shape=(3, 16, 16), width=32, depth=2, heads=2, patch=4)
+            return UNet(shape=(3, 16, 16), width=32, multipliers=(1, 2), blocks=1, attention=(1,))
+
+    shapes, zeros = (
+        costs(distillation(network, 0.92, 0.94), context(torch.device(name), side=16)) for name in ("meta", "cpu")
+    )
+    assert replace(shapes, activations=0) == replace(zeros, activations=0)
+    assert shapes.flops > 0
+    # Kernels of attention differ in the few numbers that they keep for each query.
+    assert shapes.activations == pytest.approx(zeros.activations, rel=0.01)
+
+
+def test_the_main_jobs_step_is_counted_on_zeros_and_the_papers_on_shapes_alone():
+    made = distillation(wide, 0.92, 0.94)
+    assert counted_on(made, BATCH, (3, 4, 4)).type == "cpu"
+    assert counted_on(paper(0.92, 0.94), BATCH, (3, 32, 32)).type == "meta"
+    assert counted_on(made, 10_000, (3, 16, 16)).type == "meta"
 
 
 @needs_peft
