@@ -8,8 +8,8 @@ import torch
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's own. It keeps each of these methods out of what torch's compiler compiles, for which the first call
-    imports the compiler, two seconds. Nothing here compiles an optimiser, so its methods are taken as they are."""
+    """torch's own, without the marks that keep its methods out of compiled code: a marked method imports torch's
+    compiler at its first call, which takes two seconds. Nothing here compiles an optimiser."""
 
     add_param_group = unwrap(torch.optim.AdamW.add_param_group)
     step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
