@@ -51,7 +51,7 @@ LABELS = {
     "classifiers, and metrics by class": """
         evaluation/class_share.py evaluation/classwise.py evaluation/evaluator.py evaluation/features.py
         evaluation/label_accuracy.py evaluation/lite0.py evaluation/metric.py evaluation/pretrained_features.py
-        reports/results.py""",
+        evaluation/small_classifier.py reports/results.py""",
     "names of version 0.1": "config/renames.py",
     "Python's classes, and those of a style sheet": """
         config/__init__.py config/registry.py config/spelling.py pretrained/pipelines/__init__.py

@@ -23,7 +23,7 @@ from realuid.distillation.teacher_training import TeacherTraining
 from realuid.distillation.teachers import Teacher
 from realuid.distillation.warm_start import MatchedTime, WarmStart
 from realuid.evaluation.evaluator import Evaluator
-from realuid.evaluation.features import SmallClassifier
+from realuid.evaluation.small_classifier import SmallClassifier
 from realuid.losses import DistillationLoss
 from realuid.models.matching import MatchingModel, matching_model_of, regression_loss
 from realuid.paths.interpolants import Coefficients

@@ -61,7 +61,7 @@ COMPONENT_MODULES = (
     "realuid.data.latents",
     "realuid.data.encoded_latents",
     "realuid.data.encoded",
-    "realuid.evaluation.features",
+    "realuid.evaluation.small_classifier",
     "realuid.evaluation.pretrained_features",
     "realuid.evaluation.clip",
     "realuid.evaluation.open_clip",

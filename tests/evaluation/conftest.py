@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from realuid.evaluation.features import SmallClassifier
+from realuid.evaluation.small_classifier import SmallClassifier
 from tests.evaluation.stand_ins import Given
 
 

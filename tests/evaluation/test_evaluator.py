@@ -8,7 +8,6 @@ from realuid.data.pixels import to_float
 from realuid.evaluation.baselines import gaussian_images
 from realuid.evaluation.classwise import ClasswiseFrechet
 from realuid.evaluation.evaluator import Evaluator
-from realuid.evaluation.features import SmallClassifier
 from realuid.evaluation.frechet import Frechet, frechet_distance
 from realuid.evaluation.inception_score import InceptionScore
 from realuid.evaluation.inputs import GaussianInputs
@@ -18,6 +17,7 @@ from realuid.evaluation.metric import Metric
 from realuid.evaluation.moments import Moments
 from realuid.evaluation.neighbours import DensityCoverage, Memorisation, PrecisionRecall
 from realuid.evaluation.reference import write_reference
+from realuid.evaluation.small_classifier import SmallClassifier
 from realuid.utils.errors import DataError
 from tests.evaluation.stand_ins import Given, Pixels
 

@@ -5,7 +5,8 @@ import torch
 from loguru import logger
 
 from realuid.data.pixels import to_float
-from realuid.evaluation.features import FeatureNetwork, SmallClassifier
+from realuid.evaluation.features import FeatureNetwork
+from realuid.evaluation.small_classifier import SmallClassifier
 from realuid.utils.errors import DataError
 from tests.evaluation.stand_ins import Given
 

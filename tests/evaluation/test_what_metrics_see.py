@@ -117,7 +117,7 @@ def test_copies_are_found_by_memorisation_alone(seen):
 if __name__ == "__main__":
     from sklearn.datasets import load_digits
 
-    from realuid.evaluation.features import SmallClassifier
+    from realuid.evaluation.small_classifier import SmallClassifier
     from tests.evaluation.stand_ins import Given
 
     raw = load_digits()

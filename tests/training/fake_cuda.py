@@ -24,6 +24,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda", 0)
 ROOT = str(Path(__file__).parents[2])
+OWN = tuple(f"{ROOT}/{folder}/" for folder in ("realuid", "tests", "tools"))
+"""Not all of the root: a virtual environment may lie in it."""
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense.default, aten.equal.default}
 """Give the host a value."""
@@ -158,7 +160,7 @@ def _arithmetic(tensors: list[Tensor]) -> tuple:
 
 def _place() -> str:
     """The innermost line of the project."""
-    frames = [f for f in traceback.extract_stack() if f.filename.startswith(ROOT) and f.filename != __file__]
+    frames = [f for f in traceback.extract_stack() if f.filename.startswith(OWN) and f.filename != __file__]
     return f"in {frames[-1].filename.removeprefix(ROOT)}:{frames[-1].lineno}: {frames[-1].line}"
 
 

@@ -5,8 +5,8 @@ import torch
 
 from realuid.config import load
 from realuid.distillation.distillation import Distillation
-from realuid.evaluation.features import SmallClassifier
 from realuid.evaluation.inputs import GaussianInputs, ImageInputs, batches
+from realuid.evaluation.small_classifier import SmallClassifier
 from realuid.training.compute import Compute
 from realuid.training.method import Context, Method, empty_condition
 from realuid.training.world import World
