@@ -77,6 +77,18 @@ def test_a_shard_that_is_damaged_is_mended(site, tmp_path):
     assert (numbers(data), data.faults()) == (list(range(11)), {})
 
 
+def test_what_another_process_complained_of_is_looked_at_again(site, tmp_path):
+    """Also by one that began before the complaint."""
+    shard = tmp_path / "www" / "set" / "train-000001.tar"
+    whole = shard.read_bytes()
+    entry = ShardIndex.read(f"{site.url}/set").splits["train"].shards[1]
+    one, other = (Cache(folder=str(tmp_path / "cache"), limit=1 << 30) for _ in range(2))
+    shard.write_bytes(whole[:1024])
+    assert "the shard was changed or cut" in one.get(f"{site.url}/set", entry).layout.problem
+    shard.write_bytes(whole)
+    assert other.get(f"{site.url}/set", entry).layout.problem is None
+
+
 @pytest.mark.parametrize("change", ["cut", "emptied", "overwritten", "removed"])
 def test_copies_that_were_changed_are_not_trusted(site, cache, change):
     assert numbers(opened(f"{site.url}/gz")) == list(range(11))
