@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import fsspec
 from loguru import logger
@@ -47,13 +46,12 @@ def local_folder(url: str, names: Iterable[str]) -> Path:
     pinned = at_one_commit(url.rstrip("/"))
     copy = cache_folder() / hashlib.sha256(pinned.encode()).hexdigest()[:16] / PurePosixPath(url.rstrip("/")).name
     there = _listing(pinned, copy)
-    for name in wanted(there, tuple(names)):
-        kept = copy / name
-        if kept.is_file() and not sources.ends_early(kept, name):
-            continue
-        if kept.is_file():
-            logger.warning("{}, a copy from {}, ends early: it is fetched again", kept, url)
-        _copy(f"{pinned}/{name}", kept)
+    for name in wanted(list(there), tuple(names)):
+        file = f"{pinned}/{name}"
+        # Listings of web servers tell names alone.
+        state = None if pinned.startswith(HUB) else there[name] or remote.state_of(file)
+        with _hub_errors(file):
+            sources.update(copy / name, file, state=state)
     return copy
 
 
@@ -71,7 +69,7 @@ def local_file(url: str, sha256: str | None = None) -> Path:
         if not path:
             raise CheckpointError(f"{url}: a file of the hub is hf://owner/name/path, with @revision behind the name")
         with _hub_errors(url):
-            return sources.local(f"{at_one_commit(f'{HUB}{owner}/{name}')}/{path}", sha256)
+            return sources.local(f"{at_one_commit(f'{HUB}{owner}/{name}')}/{path}", sha256, fixed=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {url}") from None
 
@@ -135,25 +133,25 @@ def why(error: BaseException, url: str) -> str:
 
 
 @cache
-def _listing(url: str, copy: Path) -> list[str]:
-    """Names of all files in a remote folder, asked for once a process; those of a commit are kept, since they cannot
-    change."""
+def _listing(url: str, copy: Path) -> dict[str, str | None]:
+    """Names of all files in a remote folder, each with its `remote.state`. The storage is asked once a process; names of
+    a commit are kept, since they cannot change."""
     kept = copy / LISTING
     fixed = url.startswith(HUB)
     if fixed and kept.is_file():
-        return list(json.loads(kept.read_text(encoding="utf-8")))
+        return dict.fromkeys(json.loads(kept.read_text(encoding="utf-8")))
     try:
         fs, root = fsspec.core.url_to_fs(url)
-        found = fs.find(root)
+        found = fs.find(root, detail=True)
     except Exception as error:  # every file system raises kinds of its own
         raise CheckpointError(f"cannot read {url}: {why(error, url)}") from None
     prefix = f"{root.rstrip('/')}/"
-    names = [_inside(str(name), prefix) for name in found]
-    if not names:
+    states = {_inside(str(name), prefix): remote.state(entry) for name, entry in found.items()}
+    if not states:
         raise CheckpointError(f"there is no folder {url}")
     if fixed:
-        write_atomically(kept, lambda part: part.write_text(json.dumps(names), encoding="utf-8"))
-    return names
+        write_atomically(kept, lambda part: part.write_text(json.dumps(list(states)), encoding="utf-8"))
+    return states
 
 
 def _inside(name: str, prefix: str) -> str:
@@ -161,17 +159,6 @@ def _inside(name: str, prefix: str) -> str:
     if inside == name or ".." in PurePosixPath(inside).parts or inside.startswith("/"):
         raise CheckpointError(f"{prefix} lists {name}, which does not lie in it")
     return inside
-
-
-def _copy(file: str, copy: Path) -> None:
-    def fetch(part: Path) -> Any:
-        return sources.fetch(file, part)
-
-    try:
-        with _hub_errors(file):
-            write_atomically(copy, fetch)
-    except OSError as error:
-        raise CheckpointError(f"{copy}, the copy of {file}, cannot be written: {remote.reason(error)}") from None
 
 
 @contextmanager

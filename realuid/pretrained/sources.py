@@ -1,4 +1,4 @@
-"""Files of any place that fsspec reaches, copied once to this machine, their checksum pinned where given."""
+"""Files of any place that fsspec reaches, copied to this machine once, and again when they were replaced there."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ NAME = 100
 """Characters that a copy keeps of its name: signed web addresses have hundreds."""
 
 
-def local(url: str, sha256: str | None = None) -> Path:
+def local(url: str, sha256: str | None = None, *, fixed: bool = False) -> Path:
     """The file on this machine: itself, or its copy in `cache_folder()`, fetched if it is not there yet.
 
-    A copy that ends early, or has another checksum than the pinned one, is fetched again, and not kept if that is no
-    better.
+    A copy is fetched again if it ends early, if it has another checksum than the pinned one, or, without a checksum, if
+    its storage tells that the file has been replaced since. What was fetched is not kept if it is no better.
 
     Args:
         url: path or URL of a file.
         sha256: of its content, hexadecimal.
+        fixed: what lies at this URL cannot be replaced.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -46,17 +47,44 @@ def local(url: str, sha256: str | None = None) -> Path:
             raise CheckpointError(f"{url} {wrong}")
         return path
     copy = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / _name(url)
-    if copy.exists():
-        if (wrong := _wrong(copy, sha256, copy.name)) is None:
-            return copy
-        logger.warning("{}, the copy of {}, {}: it is fetched again", copy, url, wrong)
+    update(copy, url, sha256, None if fixed or sha256 is not None else remote.state_of(url))
+    return copy
+
+
+def update(copy: Path, url: str, sha256: str | None = None, state: str | None = None) -> None:
+    """Makes `copy` the copy of a file: fetches it unless it is there already, whole and not replaced since.
+
+    Args:
+        copy: where it is to lie.
+        url: of the file.
+        sha256: of its content, hexadecimal.
+        state: what its storage tells of it now (`remote.state_of`); None to trust a copy that is whole.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CheckpointError: if it cannot be fetched or written, ends early, or has another checksum.
+    """
+    note = copy.with_name(f".{copy.name}.state")
+    if copy.is_file():
+        wrong = _wrong(copy, sha256, copy.name)
+        if wrong is None and (state is None or state == _read(note)):
+            return
+        logger.warning("{}, the copy of {}, {}: it is fetched again", copy, url, wrong or "may be older than the file")
     try:
         write_atomically(copy, lambda part: fetch(url, part, sha256))
+        if state is not None:  # written last: without it the copy counts as older
+            write_atomically(note, lambda part: part.write_text(state, encoding="utf-8"))
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise CheckpointError(f"{copy}, the copy of {url}, cannot be written: {remote.reason(error)}") from None
-    return copy
+
+
+def _read(note: Path) -> str | None:
+    try:
+        return note.read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def is_folder(url: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import fsspec
@@ -33,6 +34,21 @@ WHOLE_ALONE = ("Cannot seek streaming HTTP file", "doesn't appear to support ran
 GONE = (404, 410)
 PIECE = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+TELLING = (
+    "mtime",
+    "created",
+    "ETag",
+    "etag",
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "Content-MD5",
+    "Digest",
+    "md5Hash",
+    "generation",
+    "blob_id",
+)
+"""What file systems tell of a file beside its size that changes when it does."""
 
 
 def timeout_s() -> float:
@@ -147,3 +163,23 @@ def bytes_at(url: str) -> int:
         return int(fs.du(path))
     except Exception:  # every kind of storage has errors of its own
         return 0
+
+
+def told(entry: Mapping[str, Any]) -> list[str]:
+    """What a file system tells of a file that changes when the file does."""
+    return [f"{name} {entry[name]}" for name in ("size", *TELLING) if entry.get(name) is not None]
+
+
+def state(entry: Mapping[str, Any]) -> str | None:
+    """All that a file system tells of a file that changes when it does; None if that is its size at most."""
+    return "; ".join(told(entry)) if any(entry.get(name) is not None for name in TELLING) else None
+
+
+def state_of(url: str) -> str | None:
+    """The `state` of a file; None where its storage tells none, or cannot be reached."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        fs.invalidate_cache(path)
+        return state(fs.info(path))
+    except Exception:  # every kind of storage has errors of its own; what is wrong, fetching says
+        return None

@@ -36,14 +36,19 @@ def put(url, content):
         return url
 
 
-def test_what_is_far_is_fetched_once(state, tmp_path):
+def test_what_is_far_is_fetched_once_until_it_is_replaced(state, tmp_path):
     url = put("memory://models/net.pt", {"net_model": state})
     first = read(url, known=KNOWN)
-    put(url, {"net_model": {name: 2 * value for name, value in state.items()}})
+    (copy,) = (tmp_path / "cache").rglob("net.pt")
+    fetched = copy.stat().st_mtime_ns
     again = read(url, known=KNOWN)
+    assert copy.stat().st_mtime_ns == fetched
+    put(url, {"net_model": {name: 2 * value for name, value in state.items()}})
+    other = read(url, known=KNOWN)
     assert torch.equal(first.state["out.2.bias"], state["out.2.bias"])
     assert torch.equal(again.state["out.2.bias"], state["out.2.bias"])
-    assert len(list((tmp_path / "cache").rglob("net.pt"))) == 1
+    assert torch.equal(other.state["out.2.bias"], 2 * state["out.2.bias"])
+    assert list((tmp_path / "cache").rglob("net.pt")) == [copy]
     with pytest.raises(CheckpointError, match=r"there is no checkpoint memory://models/none.pt"):
         read("memory://models/none.pt")
     assert not list((tmp_path / "cache").rglob("*none*"))

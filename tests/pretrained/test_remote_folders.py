@@ -1,6 +1,8 @@
 """Folders of other places: copied file by file, a repository of the hub at one commit."""
 
 import hashlib
+import http.server
+import threading
 
 import fsspec
 import pytest
@@ -151,3 +153,83 @@ def test_a_pipeline_of_the_hub_is_read(tmp_path, monkeypatch):
     near = read(str(tmp_path / "pipeline"))
     assert far.state.keys() == near.state.keys()
     assert all(torch.equal(value, near.state[name]) for name, value in far.state.items())
+
+
+class Web:
+    """A web server on this machine: its files, and whether it says when they changed."""
+
+    def __init__(self, tells=True):
+        self.files, self.fetched = {}, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.answer()
+
+            def do_GET(self):
+                outer.fetched.append(self.path)
+                self.wfile.write(self.answer())
+
+            def answer(self):
+                content = outer.files.get(self.path)
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                if tells and content is not None:
+                    self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
+                self.end_headers()
+                return content or b""
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_weights_that_were_replaced_at_their_url_are_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    with Web() as web:
+        web.files["/w.bin"] = b"the first"
+        assert local_file(f"{web.url}/w.bin").read_bytes() == b"the first"
+        assert local_file(f"{web.url}/w.bin").read_bytes() == b"the first"
+        assert web.fetched == ["/w.bin"]
+        web.files["/w.bin"] = b"the other"  # of the same length
+        assert local_file(f"{web.url}/w.bin").read_bytes() == b"the other"
+        assert len(web.fetched) == 2
+        pinned = hashlib.sha256(b"the other").hexdigest()
+        web.files["/w.bin"] = b"the third"
+        assert local_file(f"{web.url}/w.bin", pinned).read_bytes() == b"the other", "a checksum says more"
+    assert local_file(f"{web.url}/w.bin").read_bytes() == b"the other", "nobody answers: what is there is taken"
+
+
+def test_a_server_that_tells_nothing_is_asked_for_weights_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    with Web(tells=False) as web:
+        web.files["/w.bin"] = b"the first"
+        for _ in range(2):
+            assert local_file(f"{web.url}/w.bin").read_bytes() == b"the first"
+        assert web.fetched == ["/w.bin"]
+
+
+def test_a_file_of_a_folder_that_was_replaced_is_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    place = f"memory://{tmp_path.name}-replaced/vae"
+    fs, root = fsspec.core.url_to_fs(place)
+    fs.makedirs(root)
+    for name in ("a.json", "b.json"):
+        fs.pipe_file(f"{root}/{name}", b"[1]")
+    copy = local_folder(place, ("",))
+    kept = (copy / "a.json").stat().st_mtime_ns
+    fs.rm(f"{root}/b.json")
+    fs.pipe_file(f"{root}/b.json", b"[2]")
+    remote_folders._listing.cache_clear()  # another process
+    assert (local_folder(place, ("",)) / "b.json").read_bytes() == b"[2]"
+    assert (copy / "a.json").stat().st_mtime_ns == kept, "the others are not fetched again"

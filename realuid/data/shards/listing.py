@@ -24,27 +24,13 @@ from realuid.data.shards.location import locate, open_folder, reaching, split_ur
 from realuid.utils import remote
 from realuid.utils.errors import DataError
 
-__all__ = ["Listed", "absence", "is_pattern", "listed", "matches", "told"]
+__all__ = ["Listed", "absence", "is_pattern", "listed", "matches"]
 
 TAR = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 WEB = ("http://", "https://")
 FETCHES = 4
 CLOSED = (401, 403, 405)
 """Status of a server that hands out files and nothing else, as for signed addresses."""
-TELLING = (
-    "mtime",
-    "created",
-    "ETag",
-    "etag",
-    "LastModified",
-    "Last-Modified",
-    "last_modified",
-    "Content-MD5",
-    "Digest",
-    "md5Hash",
-    "generation",
-)
-"""What file systems tell of a file beside its size that changes when it does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +44,6 @@ class Listed:
 def is_pattern(path: str) -> bool:
     """Whether a path names tar files rather than a data set's folder."""
     return bool(TAR.search(path.partition("?")[0] if path.startswith(WEB) else path))
-
-
-def told(entry: Mapping[str, Any]) -> list[str]:
-    """What a file system tells of a file that changes when the file does."""
-    return [f"{name} {entry[name]}" for name in ("size", *TELLING) if entry.get(name) is not None]
 
 
 def matches(pattern: str, file: str) -> bool:
@@ -181,10 +162,10 @@ def _states(folder: str, files: list[str]) -> dict[tuple[str, str], str]:
         entry = entries.get(file)
         if entry is None and isinstance(fs, LocalFileSystem):
             raise DataError(f"{folder}/{file} is not there")
-        if entry is None or not any(name in entry for name in TELLING):
+        if entry is None or not any(name in entry for name in remote.TELLING):
             with contextlib.suppress(Exception):  # whether it is there, fetching says
                 entry = fs.info(f"{root}/{file}")
-        known = told(entry or {})
+        known = remote.told(entry or {})
         return (folder, file), repr(known) if known else uuid.uuid4().hex  # never the same: searched again
 
     with ThreadPoolExecutor(FETCHES) as pool:

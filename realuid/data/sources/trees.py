@@ -13,7 +13,6 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from realuid.data.shards.listing import told
 from realuid.data.shards.location import open_folder, reaching
 from realuid.utils import archives, remote
 from realuid.utils.errors import DataError
@@ -118,7 +117,7 @@ class _Folder(Tree):
                 found = self._fs.find(self._root, detail=True)
             prefix = self._root.rstrip("/") + "/"
             sizes = {str(name).removeprefix(prefix): int(info.get("size") or 0) for name, info in found.items()}
-            stamps = {str(name).removeprefix(prefix): told(info) for name, info in found.items()}
+            stamps = {str(name).removeprefix(prefix): remote.told(info) for name, info in found.items()}
         super().__init__(path, {name: name for name in sizes}, sizes, stamps)
         self.left_out += left_out
 
