@@ -134,8 +134,8 @@ def why(error: BaseException, url: str) -> str:
 
 @cache
 def _listing(url: str, copy: Path) -> dict[str, str | None]:
-    """Names of all files in a remote folder, each with its `remote.state`. The storage is asked once a process; names of
-    a commit are kept, since they cannot change."""
+    """Names of all files in a remote folder, each with its `remote.state`. The storage is asked once a process; names
+    of a commit are kept, since they cannot change."""
     kept = copy / LISTING
     fixed = url.startswith(HUB)
     if fixed and kept.is_file():
