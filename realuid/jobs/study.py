@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,28 +77,43 @@ class Run:
         out: where run folders lie.
         docs: where records lie.
         after: the run that this one starts from.
-
-    Raises:
-        ConfigError: if the gin files and bindings are wrong.
     """
 
     def __init__(self, plan: str, row: Row, seed: int, out: Path, docs: Path, after: Run | None = None) -> None:
-        self.row, self.seed, self.after = row, seed, after
-        bind = row.bind if after is None else [text.replace("{after}", str(after.folder)) for text in row.bind]
-        self.bind = (*bind, f"Trainer.seed = {seed}")
-        config = configuration.load(row.gin, self.bind)
-        # Whatever is bound otherwise is another run, so that a changed table never meets an old result.
-        self.digest = hashlib.sha256(config.text.encode()).hexdigest()[:8]
-        self.folder: RunFolder = RunFolder(out / f"{plan}-{row.slug}-{seed}-{self.digest}")
+        self.plan, self.row, self.seed, self.after, self.out = plan, row, seed, after, out
         self.docs, self.record = docs, docs / plan / f"{row.slug}-{seed}.json"
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.seed}"
 
+    @cached_property
+    def bind(self) -> tuple[str, ...]:
+        """All bindings on the command line."""
+        after = self.after
+        bind = (
+            self.row.bind if after is None else [text.replace("{after}", str(after.folder)) for text in self.row.bind]
+        )
+        return (*bind, f"Trainer.seed = {self.seed}")
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the configuration: whatever is bound otherwise is another run, so that a changed table never meets an old
+        result.
+
+        Raises:
+            ConfigError: if the gin files and bindings are wrong.
+        """
+        return hashlib.sha256(configuration.load(self.row.gin, self.bind).text.encode()).hexdigest()[:8]
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Of the run."""
+        return RunFolder(self.out / f"{self.plan}-{self.row.slug}-{self.seed}-{self.digest}")
+
     def read(self) -> dict[str, Any]:
         """The record of this very run; empty where there is none."""
         record = read_json(self.record)
-        return record if record.get("study", {}).get("digest") == self.digest else {}
+        return record if record and record.get("study", {}).get("digest") == self.digest else {}
 
     @property
     def arguments(self) -> list[str]:
@@ -168,6 +184,8 @@ class Study:
 
     def work(self, runs: Sequence[Run], jobs: int) -> list[str]:
         """Runs what has no record yet, `jobs` at a time; returns the runs that failed."""
+        for run in runs:
+            _ = run.digest  # mistakes are told before the first run
         waiting = [run for run in runs if not run.read()]
         logger.info("{} of {} runs are to be made", len(waiting), len(runs))
         failed: list[str] = []

@@ -10,6 +10,7 @@ import pytest
 
 from realuid.commands.study import main as study
 from realuid.jobs.study import _commit as commit_of
+from realuid.utils.errors import ConfigError
 from tests.commands.conftest import ROOT, TINY
 
 HEAD = f"""
@@ -155,6 +156,21 @@ def test_mistakes_are_one_line_before_anything_runs(text, word, tmp_path, capsys
     assert word in message
     assert len(message.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_row_that_is_not_asked_for_is_not_read(tmp_path, monkeypatch):
+    """A table has hundreds of runs; to read each of their configurations takes longer than a small run."""
+    read = []
+
+    def refuse(gin, bind):
+        read.append(bind)
+        raise ConfigError("not this one")
+
+    monkeypatch.setattr("realuid.jobs.study.configuration.load", refuse)
+    assert study([table(tmp_path), "--out", "runs", "--docs", "docs", "--only", "Real, 0.92"]) == 2
+    assert [bind[-1] for bind in read] == ["Trainer.seed = 0"]
+    assert study([table(tmp_path), "--out", "runs", "--docs", "docs", "--tables"]) == 0
+    assert len(read) == 1
 
 
 def test_a_studys_own_records_do_not_mark_its_commit(tmp_path):
