@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from realuid.commands.study import main as study
+from realuid.config import ConfigError
 from realuid.jobs.study import _commit as commit_of
-from realuid.utils.errors import ConfigError
 from tests.commands.conftest import ROOT, TINY
 
 HEAD = f"""
