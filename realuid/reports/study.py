@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Plan", "Row", "curves", "tables"]
+__all__ = ["Plan", "Row", "check_alike", "curves", "tables"]
 
 Record = Mapping[str, Any]
 """A run's summary.json, with `study` (row, seed, command, ...), `curve` (points of the first metric: images, value,
@@ -161,11 +161,7 @@ def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:
     """
     lines = []
     for metric in plan.metrics:
-        check_comparable(
-            (f"{row}, seed {seed}", _provenance(record, metric))
-            for (row, seed), record in records.items()
-            if metric in record
-        )
+        check_alike(metric, records)
         lines += [f"### {metric.replace('_', ' ')}", ""]
         compared = bool(plan.baselines)
         minus = plan.baselines[0] if len(plan.baselines) == 1 else "its baseline"
@@ -187,6 +183,19 @@ def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join([*lines, *_costs(plan, records)])
+
+
+def check_alike(metric: str, records: Mapping[tuple[str, int], Record]) -> None:
+    """Makes sure that the values of a metric may stand in one table.
+
+    Raises:
+        RunError: if two of them were not measured alike.
+    """
+    check_comparable(
+        (f"{row}, seed {seed}", _provenance(record, metric))
+        for (row, seed), record in records.items()
+        if metric in record
+    )
 
 
 def _costs(plan: Plan, records: Mapping[tuple[str, int], Record]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from realuid.reports.history import number, read_json
-from realuid.reports.study import Plan, Record, Row, spread
+from realuid.reports.study import Plan, Record, Row, check_alike, spread
 from realuid.utils.errors import RunError
 
 __all__ = ["filled", "records_in"]
@@ -37,7 +37,8 @@ def filled(text: str, plan: Plan, records: Mapping[tuple[str, int], Record]) -> 
     """The page with the plan's tables as the records are now; other studies' tables stay.
 
     Raises:
-        RunError: if the page has no table of this plan, or one of a group that no row belongs to.
+        RunError: if the page has no table of this plan, or one of a group that no row belongs to, or if values of one
+            table were not measured alike.
     """
     count = 0
 
@@ -64,6 +65,9 @@ def _table(plan: Plan, rows: list[Row], records: Mapping[tuple[str, int], Record
     shown = [row for row in rows if _values(row, metric, records)]
     if not shown:
         return ["(no run is finished yet)"]
+    names = {row.name for row in shown}
+    for name in plan.metrics:
+        check_alike(name, {key: record for key, record in records.items() if key[0] in names})
     titles = [metric.replace("_", " "), "seeds", "minus baseline", *(name.replace("_", " ") for name in others)]
     lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     commits = set()

@@ -77,6 +77,14 @@ def test_a_page_shows_the_groups_rows_and_keeps_the_rest(plan, records):
     assert "| near: UID | 0.3 | 0.3 |  | 0.9 |" in filled(PAGE.replace("wrong far", "wrong near"), plan, records)
 
 
+def test_values_that_were_not_measured_alike_are_in_no_table_together(plan, records):
+    for seed in (0, 1):
+        records["far: UID", seed]["provenance"] = {"student_frechet": {"network_sha256": f"{seed}" * 64}}
+    with pytest.raises(RunError, match=r"far: UID, seed 0 and far: UID, seed 1 were not measured alike"):
+        filled(PAGE, plan, records)
+    filled(PAGE.replace("wrong far", "wrong near"), plan, records)
+
+
 def test_a_page_without_the_table_and_a_group_without_rows(plan, records):
     with pytest.raises(RunError, match="no table of this study: write <!-- study:wrong -->"):
         filled("nothing", plan, records)
