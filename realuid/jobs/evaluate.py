@@ -13,11 +13,12 @@ from typing import Any
 from loguru import logger
 from torch import Tensor
 
-from realuid.config.language import read_binding
+from realuid.config.files import find_all
+from realuid.config.language import read_binding, read_file
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.image_grid import image_grid
 from realuid.evaluation.parts import images_of
-from realuid.evaluation.reference import write_reference
+from realuid.evaluation.reference import read_reference, write_reference
 from realuid.evaluation.store import FeatureStore
 from realuid.jobs import runs
 from realuid.jobs.mistakes import no_run
@@ -84,8 +85,10 @@ class Measured:
             "seed": self.evaluator.seed,
             **({"images_per_prompt": times} if (times := self.evaluator.images_per_prompt) > 1 else {}),
         }
-        of_images = {name: self.model.provenance.get(name) for name in ("weights", "sampler", "model")}
-        label = {**of_features, **of_images, "data": self.assessment.pictures.checksum}
+        known = self.model.provenance
+        of_images = {name: known.get(name) for name in ("weights", "sampler", "model")}
+        of_images |= {name: known[name] for name in ("storage",) if name in known}
+        label: dict[str, Any] = {**of_features, **of_images, "data": self.assessment.pictures.checksum}
         label["sources"] = self.assessment.data.stated_checksum()
         return FeatureStore(self.arguments.features).get(label, make)
 
@@ -112,9 +115,10 @@ class Measured:
 
 
 def _override(arguments: argparse.Namespace) -> str:
-    """Gin statements that the options add to those of a checkpoint."""
-    lines = [f"include {str(arguments.metrics)!r}"] if arguments.metrics else []
-    return "\n".join([*lines, *(str(read_binding(text)) for text in arguments.bind)])
+    """Gin statements that the options add to those of a checkpoint: those of the file, which may be written anew."""
+    files = find_all([str(arguments.metrics)]) if arguments.metrics else []
+    statements = [*(one for path in files for one in read_file(path)), *map(read_binding, arguments.bind)]
+    return "\n".join(map(str, statements))
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -128,6 +132,8 @@ def _watch(arguments: argparse.Namespace) -> int:
     record = folder.path / "evaluations.jsonl"
     asked = {"num": arguments.num, "seed": arguments.seed, "reference": arguments.reference}
     asked["override"] = _override(arguments)
+    if arguments.reference:
+        asked["reference_sha256"] = read_reference(arguments.reference).sha256
     while True:
         ended = read_json(folder.exit)  # before looking: what is written after it is found the next time
         done = {row["step"] for row in read_lines(record) if row.get("asked") == asked}
