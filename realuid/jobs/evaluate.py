@@ -13,8 +13,8 @@ from typing import Any
 from loguru import logger
 from torch import Tensor
 
-from realuid.config.files import find_all
-from realuid.config.language import read_binding, read_file
+from realuid.config.files import find_file
+from realuid.config.language import COMMAND_LINE, Binding, Import, read_binding, read_file
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.image_grid import image_grid
 from realuid.evaluation.parts import images_of
@@ -54,6 +54,7 @@ class Measured:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
+        _refuse_settled(_statements(arguments))
         self.model = runs.reopen(arguments, [arguments.metrics] if arguments.metrics else [], arguments.bind)
         trainer, evaluator = self.model.trainer, self.model.trainer.evaluator
         if evaluator is None:
@@ -114,11 +115,21 @@ class Measured:
         return 0
 
 
-def _override(arguments: argparse.Namespace) -> str:
-    """Gin statements that the options add to those of a checkpoint: those of the file, which may be written anew."""
-    files = find_all([str(arguments.metrics)]) if arguments.metrics else []
-    statements = [*(one for path in files for one in read_file(path)), *map(read_binding, arguments.bind)]
-    return "\n".join(map(str, statements))
+def _statements(arguments: argparse.Namespace) -> list[Import | Binding]:
+    """Gin statements that the options add to those of a checkpoint: those of --metrics, which may be written anew, and
+    the bindings."""
+    files = [find_file(str(arguments.metrics), [Path.cwd()], "--metrics")] if arguments.metrics else []
+    return [*(one for path in files for one in read_file(path)), *map(read_binding, arguments.bind)]
+
+
+SETTLED = {"Evaluator.count": "--num", "Evaluator.quick_count": "--num", "Evaluator.seed": "--seed"}
+"""What has an option of its own, which would win over the binding without a word."""
+
+
+def _refuse_settled(statements: Sequence[Import | Binding]) -> None:
+    for one in statements:
+        if isinstance(one, Binding) and one.origin == COMMAND_LINE and one.key in SETTLED:
+            raise RunError(f"--bind {str(one)!r} would have no effect: say it by {SETTLED[one.key]}")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -131,7 +142,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     folder.check_links()
     record = folder.path / "evaluations.jsonl"
     asked = {"num": arguments.num, "seed": arguments.seed, "reference": arguments.reference}
-    asked["override"] = _override(arguments)
+    asked["override"] = "\n".join(map(str, _statements(arguments)))
     if arguments.reference:
         asked["reference_sha256"] = read_reference(arguments.reference).sha256
     while True:

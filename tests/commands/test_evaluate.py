@@ -207,22 +207,22 @@ def test_watch_evaluates_anew_what_its_files_say_now(finished, capsys, tmp_path)
     inner.write_text("Evaluator.metrics = (@Frechet(),)\n")
     assert evaluate(["--run", str(finished), "--write-reference", str(stored)]) == 0
 
-    def looked():
-        options = ["--num", "20", "--watch", "0.1", "--metrics", str(metrics), "--reference", str(stored)]
-        assert evaluate(["--run", str(run), *options]) == 0
+    def looked(*more):
+        assert evaluate(["--run", str(run), "--num", "20", "--watch", "0.1", *more]) == 0
         return lines(capsys)
 
-    first = looked()
+    first = looked("--metrics", str(metrics))
     assert first
-    assert looked() == []
-    inner.write_text("Evaluator.metrics = (@Frechet(), @ClasswiseFrechet())\n")
-    assert len(more := looked()) == len(first)
-    assert any("classwise" in name for name in more[0])
-    reference = read_reference(str(stored))
-    write_reference(stored, Moments(reference.moments.mean + 1, reference.moments.covariance), 9, reference.provenance)
-    assert len(other := looked()) == len(first)
-    assert other[0]["student_frechet"] != more[0]["student_frechet"]
-    assert looked() == []
+    assert looked("--metrics", str(metrics)) == []
+    inner.write_text("Evaluator.metrics = (@Frechet(), @KernelDistance())\nKernelDistance.size = 10\n")
+    assert len(more := looked("--metrics", str(metrics))) == len(first)
+    assert "student_kid" in more[0]
+    to_stored = looked("--reference", str(stored))
+    assert looked("--reference", str(stored)) == []
+    known = read_reference(str(stored))
+    write_reference(stored, Moments(known.moments.mean + 1, known.moments.covariance), 9, known.provenance)
+    assert len(other := looked("--reference", str(stored))) == len(to_stored)
+    assert other[0]["student_frechet"] != to_stored[0]["student_frechet"]
 
 
 @pytest.fixture(scope="module")

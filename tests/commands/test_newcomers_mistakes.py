@@ -139,6 +139,22 @@ FIRST = {
     "an export of another kind": (["export", "--run", "run", "--out", "x", "--formats", "onxx"], "choose from"),
     "an export of a teacher": (["export", "--run", "run", "--out", "x", "--teacher"], "only students are exported"),
     "one image": (["evaluate", "--run", "run", "--num", "1"], "--num must be at least 2"),
+    "images without end": (["evaluate", "--run", "run", "--num", "99999999"], "at most 10,000,000, got 99999999"),
+    "samples without end": (["sample", "--run", "run", "--num", "99999999", "--out", "x.png"], "at most 10,000,000"),
+    "a look that goes back in time": (["evaluate", "--run", "run", "--watch", "-1"], "--watch must be positive"),
+    "a look at no time": (["evaluate", "--run", "run", "--watch", "nan"], "--watch must be positive"),
+    "a number of images that an option says": (
+        ["evaluate", "--run", "run", "--bind", "Evaluator.count = 7"],
+        "would have no effect: say it by --num",
+    ),
+    "a seed that an option says": (
+        ["evaluate", "--run", "run", "--bind", "Evaluator.seed = 7"],
+        "would have no effect: say it by --seed",
+    ),
+    "metrics that are not there": (
+        ["evaluate", "--run", "run", "--metrics", "gin/metrics/fidd.gin"],
+        "--metrics 'gin/metrics/fidd.gin': there is no such file; did you mean metrics/fid.gin",
+    ),
     "figures over a folder": (["evaluate", "--run", "run", "--write-reference", "run"], "run is a folder: name a file"),
     "features in a file": (["evaluate", "--run", "run", "--features", "notes.txt"], "--features notes.txt is a file"),
     "a comparison of another kind": (["evaluate", "--compare", "run", "--out", "x.pdf"], "FILE.html or FILE.md"),
