@@ -11,7 +11,7 @@ from torch import nn
 
 from realuid.commands import main
 from tests.commands.conftest import ROOT, tiny
-from tests.data.handmade import encode
+from tests.data.handmade import encode, numbered_set
 
 TRAIN = ["train", *tiny()]
 
@@ -41,6 +41,8 @@ def place(tmp_path):
     (tmp_path / "student" / "model.json").touch()
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(PICTURE)
+    (tmp_path / "here").mkdir()
+    numbered_set(tmp_path / "here", [3])
     (tmp_path / "images" / "dataset.json").write_text(json.dumps({"labels": [["a.png", -1]]}))
     return tmp_path
 
@@ -83,6 +85,15 @@ FIRST = {
     "a split that there is not": (bound("InMemory.split = test"), "'digits' has the splits train"),
     "a misspelt data set": (bound("DATA = digitz"), "did you mean 'digits'?"),
     "a data set that is not there": (bound("DATA = /nowhere/mine"), "write it with tools/make_shards.py"),
+    "a data set in the working directory": (
+        bound("DATA = here"),
+        "relative paths begin in ",
+    ),
+    "a pattern in the working directory": (
+        bound("Trainer.data = @Streaming()", "Streaming.path = here/x-*.tar", "Streaming.shape = (1, 8, 8)"),
+        "data/here/x-*.tar",
+    ),
+    "dimensions without end": (["check", "--gin", "gin/smoke.gin", "--dimensions", "99999999"], "at most 10,000"),
     "a pattern of nothing": (
         bound("Trainer.data = @Streaming()", "Streaming.path = /nowhere/x-*.tar", "Streaming.shape = (1, 8, 8)"),
         "no shards match '/nowhere/x-*.tar'",
@@ -112,7 +123,7 @@ FIRST = {
     "an output in a file": ([*TRAIN, "--out", "notes.txt/run"], "notes.txt is a file"),
     "an output that cannot be written": ([*TRAIN, "--out", "/proc/run"], "--out /proc/run cannot be written"),
     "an output that is the whole disk": ([*TRAIN, "--out", "/"], "--out / holds folders ("),
-    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (images, run, student) and no"),
+    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (here, images, run, ...) and no"),
     "samples in a file": (["sample", "--run", "run", "--out", "notes.txt/x.png"], "notes.txt is a file"),
     "samples over a folder": (["sample", "--run", "run", "--out", "images.png"], "images.png is a folder: name a file"),
     "samples of another kind": (["sample", "--run", "run", "--out", "x.jpg"], "FILE.png, FILE.npz or a folder"),
