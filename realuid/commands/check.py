@@ -9,6 +9,9 @@ from realuid.commands.console import Parser, guarded
 from realuid.commands.options import add_assembly
 from realuid.config import ConfigError
 
+MOST_DIMENSIONS = 10_000
+"""A few gigabytes of pairs."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 if every row holds, 1 if not, 2 if the gin file cannot be read."""
@@ -27,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         if min(arguments.dimensions) < 1:
             raise ConfigError(f"--dimensions must be at least 1, got {min(arguments.dimensions)}")
+        if max(arguments.dimensions) > MOST_DIMENSIONS:
+            raise ConfigError(f"--dimensions must be at most {MOST_DIMENSIONS:,}, got {max(arguments.dimensions)}")
         config = configuration.load(arguments.gin, arguments.bind)
         from realuid.jobs import check
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from realuid.commands.console import Parser, guarded
-from realuid.commands.options import add_model, check_model
+from realuid.commands.options import add_model, check_model, check_num
 from realuid.utils.errors import RunError
+from realuid.utils.limits import LONGEST_S
 from realuid.utils.places import check_file, check_folder
 
 
@@ -43,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        if arguments.num < 2:
-            raise RunError(f"--num must be at least 2, got {arguments.num}")
+        check_num(arguments.num, 2)
+        if arguments.watch is not None and not 0 < arguments.watch <= LONGEST_S:
+            raise RunError(f"--watch must be positive and at most {LONGEST_S:,} seconds, got {arguments.watch}")
         if arguments.write_reference:
             check_file(arguments.write_reference, "--write-reference")
         if arguments.features:

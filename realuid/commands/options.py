@@ -7,9 +7,12 @@ from pathlib import Path
 
 from realuid.config.files import find_all
 from realuid.jobs.mistakes import no_run
+from realuid.utils.errors import RunError
 
 PROJECTS = ("edm", "guided-diffusion", "i2sb", "torchcfm", "realuid-authors", "dit", "sit", "diffusers")
 """Whose checkpoints are read: `realuid.pretrained.FORMATS`, which takes torch to import."""
+MOST_IMAGES = 10_000_000
+"""More than anybody evaluates, or looks at."""
 
 
 def add_assembly(parser: argparse.ArgumentParser) -> None:
@@ -76,3 +79,9 @@ def check_model(arguments: argparse.Namespace) -> None:
         raise no_run(arguments.run)
     if arguments.gin and not (Path("runs") / Path(arguments.gin).stem).is_dir():  # the run may outlive its file
         find_all([arguments.gin])
+
+
+def check_num(number: int, least: int) -> None:
+    """Raises RunError unless --num is a number of images that can be made."""
+    if not least <= number <= MOST_IMAGES:
+        raise RunError(f"--num must be at least {least} and at most {MOST_IMAGES:,}, got {number}")

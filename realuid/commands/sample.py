@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from realuid.commands.console import Parser, guarded
-from realuid.commands.options import add_model, check_model
+from realuid.commands.options import add_model, check_model, check_num
 from realuid.utils.errors import RunError
 from realuid.utils.places import check_file, check_folder
 
@@ -35,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if out.suffix and out.suffix not in (".png", ".npz"):
             raise RunError(f"--out {out}: FILE.png, FILE.npz or a folder is needed")
         (check_file if out.suffix else check_folder)(out, "--out")
-        if arguments.num < 1:
-            raise RunError(f"--num must be at least 1, got {arguments.num}")
+        check_num(arguments.num, 1)
         check_model(arguments)
         from realuid.jobs import sample
 

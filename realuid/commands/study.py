@@ -12,6 +12,7 @@ from pathlib import Path
 from realuid.commands.console import Parser, guarded
 from realuid.reports.study import Plan
 from realuid.utils.errors import RunError
+from realuid.utils.places import check_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = [row.name for row in plan.rows]
         if unknown := [name for name in arguments.only or () if name not in names]:
             raise RunError(f"--only {unknown[0]}: the rows are {', '.join(names)}")
+        for option, place in (("--out", arguments.out), ("--docs", arguments.docs)):
+            check_folder(place, option)
         from realuid.jobs import study
 
         return study.work(arguments, plan)

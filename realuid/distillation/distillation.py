@@ -257,7 +257,8 @@ class Distillation(Method):
 
     def sampling(self, role: str) -> dict[str, str | None]:
         if role == "teacher":
-            return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": self.teacher.checksum}
+            kept = {} if self.teacher.storage == "float32" else {"storage": self.teacher.storage}
+            return {"sampler": self.sampler.name, "ema": self.teacher.ema, "weights": self.teacher.checksum, **kept}
         return {"sampler": self.student.name, "ema": self.ema.names[0], "weights": checksum(self.ema.averaged())}
 
     def passes(self, context: Context) -> dict[str, tuple[int, Callable[[], Tensor]]]:

@@ -2,8 +2,9 @@
 
 A provenance is a flat dict of two parts. The measurement says how a value was measured: feature network, checksum of
 its weights, resizing, number of images, seed, reference, settings of the metric. The subject says what was measured:
-checkpoint, sampler, steps, average, checksum of the weights, and a digest of everything else that the samples depend on
-(`model`). Two values may be compared if their measurements are equal.
+checkpoint, sampler, steps, average, checksum of the weights, the type to which they are rounded (`storage`) if they
+are, and a digest of everything else that the samples depend on (`model`). Two values may be compared if their
+measurements are equal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from realuid.utils.errors import RunError
 
 __all__ = ["check_comparable", "differences", "measurement", "significant"]
 
-SUBJECT = frozenset({"checkpoint", "sampler", "ema", "weights", "model", "role", "step", "images"})
+SUBJECT = frozenset({"checkpoint", "sampler", "ema", "weights", "storage", "model", "role", "step", "images"})
 
 Provenance = Mapping[str, Any]
 

@@ -13,11 +13,12 @@ from typing import Any
 from loguru import logger
 from torch import Tensor
 
-from realuid.config.language import read_binding
+from realuid.config.files import find_file
+from realuid.config.language import COMMAND_LINE, Binding, Import, read_binding, read_file
 from realuid.evaluation.evaluator import Evaluator
 from realuid.evaluation.image_grid import image_grid
 from realuid.evaluation.parts import images_of
-from realuid.evaluation.reference import write_reference
+from realuid.evaluation.reference import read_reference, write_reference
 from realuid.evaluation.store import FeatureStore
 from realuid.jobs import runs
 from realuid.jobs.mistakes import no_run
@@ -53,6 +54,7 @@ class Measured:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
+        _refuse_settled(_statements(arguments))
         self.model = runs.reopen(arguments, [arguments.metrics] if arguments.metrics else [], arguments.bind)
         trainer, evaluator = self.model.trainer, self.model.trainer.evaluator
         if evaluator is None:
@@ -84,8 +86,10 @@ class Measured:
             "seed": self.evaluator.seed,
             **({"images_per_prompt": times} if (times := self.evaluator.images_per_prompt) > 1 else {}),
         }
-        of_images = {name: self.model.provenance.get(name) for name in ("weights", "sampler", "model")}
-        label = {**of_features, **of_images, "data": self.assessment.pictures.checksum}
+        known = self.model.provenance
+        of_images = {name: known.get(name) for name in ("weights", "sampler", "model")}
+        of_images |= {name: known[name] for name in ("storage",) if name in known}
+        label: dict[str, Any] = {**of_features, **of_images, "data": self.assessment.pictures.checksum}
         label["sources"] = self.assessment.data.stated_checksum()
         return FeatureStore(self.arguments.features).get(label, make)
 
@@ -111,10 +115,21 @@ class Measured:
         return 0
 
 
-def _override(arguments: argparse.Namespace) -> str:
-    """Gin statements that the options add to those of a checkpoint."""
-    lines = [f"include {str(arguments.metrics)!r}"] if arguments.metrics else []
-    return "\n".join([*lines, *(str(read_binding(text)) for text in arguments.bind)])
+def _statements(arguments: argparse.Namespace) -> list[Import | Binding]:
+    """Gin statements that the options add to those of a checkpoint: those of --metrics, which may be written anew, and
+    the bindings."""
+    files = [find_file(str(arguments.metrics), [Path.cwd()], "--metrics")] if arguments.metrics else []
+    return [*(one for path in files for one in read_file(path)), *map(read_binding, arguments.bind)]
+
+
+SETTLED = {"Evaluator.count": "--num", "Evaluator.quick_count": "--num", "Evaluator.seed": "--seed"}
+"""What has an option of its own, which would win over the binding without a word."""
+
+
+def _refuse_settled(statements: Sequence[Import | Binding]) -> None:
+    for one in statements:
+        if isinstance(one, Binding) and one.origin == COMMAND_LINE and one.key in SETTLED:
+            raise RunError(f"--bind {str(one)!r} would have no effect: say it by {SETTLED[one.key]}")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -127,7 +142,9 @@ def _watch(arguments: argparse.Namespace) -> int:
     folder.check_links()
     record = folder.path / "evaluations.jsonl"
     asked = {"num": arguments.num, "seed": arguments.seed, "reference": arguments.reference}
-    asked["override"] = _override(arguments)
+    asked["override"] = "\n".join(map(str, _statements(arguments)))
+    if arguments.reference:
+        asked["reference_sha256"] = read_reference(arguments.reference).sha256
     while True:
         ended = read_json(folder.exit)  # before looking: what is written after it is found the next time
         done = {row["step"] for row in read_lines(record) if row.get("asked") == asked}

@@ -31,14 +31,16 @@ def work(arguments: argparse.Namespace) -> int:
 
 
 def newest_of_run(path: str) -> str:
-    """The newest checkpoint if the path is a run folder's; else the path itself.
+    """The newest checkpoint if the path is that of a run folder, or of its checkpoints; else the path itself.
 
     Raises:
         CheckpointError: if the run has none.
     """
-    if not (Path(path) / "config.gin").is_file():
+    places = [Path(path), *([Path(path).parent] if Path(path).name == "checkpoints" else [])]
+    place = next((place for place in places if (place / "config.gin").is_file()), None)
+    if place is None:
         return path
-    folder = RunFolder(path)
+    folder = RunFolder(place)
     try:
         folder.check_links()
         return folder.store.newest()

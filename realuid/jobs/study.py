@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ import torch
 from loguru import logger
 
 from realuid import config as configuration
+from realuid.config import Config
 from realuid.reports.charts import standalone
 from realuid.reports.history import curve, measured_as, read_json, read_lines, read_text
 from realuid.reports.page import save_text
 from realuid.reports.study import Plan, Row, curves, tables
 from realuid.reports.study_pages import filled, records_in
+from realuid.training.replaced import HELD, replaced
 from realuid.training.run_folder import RunFolder
 from realuid.training.signals import Interrupted, StopSignal
 from realuid.utils.commit import commit_of
-from realuid.utils.errors import RunError
+from realuid.utils.errors import DataError, RunError
 
 TRAIN = "import sys; from realuid.commands.train import main; sys.exit(main(sys.argv[1:]))"
 LOOK_S = 0.5
@@ -47,6 +50,8 @@ def work(arguments: argparse.Namespace, plan: Plan) -> int:
         if (not arguments.only or run.row.name in arguments.only)
         and (not arguments.seeds or run.seed in arguments.seeds)
     ]
+    if not runs:
+        raise RunError(f"--seeds {' '.join(map(str, arguments.seeds))}: no row that is meant has such a seed")
     try:
         with StopSignal():
             failed = [] if arguments.tables else study.work(runs, arguments.jobs)
@@ -63,6 +68,8 @@ def _fill(page: Path, plan: Plan, docs: Path) -> int:
         text = page.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RunError(f"there is no page {page}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{page} is no text in UTF-8") from None
     save_text(page, filled(text, plan, records_in(docs, plan)))
     return 0
 
@@ -96,14 +103,15 @@ class Run:
         return (*bind, f"Trainer.seed = {self.seed}")
 
     @cached_property
+    def config(self) -> Config:
+        """Of the run. Raises ConfigError if the gin files and bindings are wrong."""
+        return configuration.load(self.row.gin, self.bind)
+
+    @cached_property
     def digest(self) -> str:
         """Of the configuration: whatever is bound otherwise is another run, so that a changed table never meets an old
-        result.
-
-        Raises:
-            ConfigError: if the gin files and bindings are wrong.
-        """
-        return hashlib.sha256(configuration.load(self.row.gin, self.bind).text.encode()).hexdigest()[:8]
+        result. Raises ConfigError as `config` does."""
+        return hashlib.sha256(self.config.text.encode()).hexdigest()[:8]
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -111,9 +119,31 @@ class Run:
         return RunFolder(self.out / f"{self.plan}-{self.row.slug}-{self.seed}-{self.digest}")
 
     def read(self) -> dict[str, Any]:
-        """The record of this very run; empty where there is none."""
+        """The record of this very run; empty where there is none, or a damaged one."""
         record = read_json(self.record)
-        return record if record and record.get("study", {}).get("digest") == self.digest else {}
+        study = record.get("study")
+        if not isinstance(study, dict) or not {"digest", "command", "commit"} <= study.keys():
+            return {}
+        return record if study["digest"] == self.digest else {}
+
+    def check_data(self) -> None:
+        """Makes sure that what its record was measured with is what its data sets hold now.
+
+        Raises:
+            RunError: if they were replaced.
+        """
+        if not (record := self.read()):
+            return
+        now: dict[str, str | None] = {}
+        for name in HELD:
+            if (alone := configuration.alone(self.config, name)) is not None:
+                with suppress(DataError):  # that they are gone is nothing to a record
+                    now[name] = configuration.build(alone).stated_checksum()
+        if (changed := replaced({name: record.get(f"{name}_sha256") for name in HELD}, now)) is not None:
+            raise RunError(
+                f"{self.record} is of other {HELD[changed]} than its data set holds now: move it and {self.folder} "
+                f"aside to train anew, or bring the old {HELD[changed]} back"
+            )
 
     @property
     def arguments(self) -> list[str]:
@@ -186,6 +216,7 @@ class Study:
         """Runs what has no record yet, `jobs` at a time; returns the runs that failed."""
         for run in runs:
             _ = run.digest  # mistakes are told before the first run
+            run.check_data()
         waiting = [run for run in runs if not run.read()]
         logger.info("{} of {} runs are to be made", len(waiting), len(runs))
         failed: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,8 @@ from typing import Any
 from realuid.evaluation.provenance import check_comparable
 from realuid.reports.charts import Series, line_chart
 from realuid.reports.history import number, split_name
+from realuid.reports.study_file import check_known, table_in
 from realuid.utils.errors import RunError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Plan", "Row", "check_alike", "curves", "tables"]
 
@@ -97,18 +92,10 @@ class Plan:
         Raises:
             RunError: one line, if it is missing, no TOML, or says something that is not understood.
         """
-        try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"there is no table {path}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise RunError(f"{path}: {error}") from None
-        if "figures" in given:  # of version 0.1
-            given["metrics"] = given.pop("figures")
-        _known(path, "the table", given, ("gin", "bind", "seeds", "baseline", "metrics", "curves", "row"))
+        given = table_in(path)
         rows = []
         for index, entry in enumerate(given.get("row", [])):
-            _known(path, f"row {index + 1}", entry, ("name", "gin", "bind", "seeds", "after"))
+            check_known(path, f"row {index + 1}", entry, ("name", "gin", "bind", "seeds", "after"))
             if not entry.get("name"):
                 raise RunError(f"{path}: row {index + 1} has no name")
             gin, bind = ((*given.get(key, ()), *entry.get(key, ())) for key in ("gin", "bind"))
@@ -140,12 +127,6 @@ class Plan:
             raise RunError(f"{path}: of several baselines each needs a beginning of its own, up to a colon")
         metrics = tuple(given.get("metrics", ("student_frechet",)))
         return cls(path.stem, tuple(rows), metrics, baselines, None if drawn is None else tuple(drawn))
-
-
-def _known(path: Path, where: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
-    for key in given:
-        if key not in names:
-            raise RunError(f"{path}: {where} has no {key!r}; it has {', '.join(names)}")
 
 
 def tables(plan: Plan, records: Mapping[tuple[str, int], Record]) -> str:

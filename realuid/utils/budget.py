@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any, Protocol, runtime_checkable
 
 from realuid.utils.restorable import Restorable
@@ -122,8 +122,13 @@ def _bytes(value: Any) -> int:
     return value.nbytes if isinstance(value, HasBytes) and isinstance(value.nbytes, int) else 0
 
 
-def parsed(text: str | bytes, what: str) -> Any:
+def parsed(text: str | bytes, what: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The value of a JSON text from a file.
+
+    Args:
+        text: to be read.
+        what: the text is called in messages.
+        pairs: makes each object of its names and values; None for a dict, in which the last of equal names wins.
 
     Raises:
         ValueError: if it is not JSON, too long, or nested too deep; the message begins with `what`.
@@ -131,7 +136,7 @@ def parsed(text: str | bytes, what: str) -> Any:
     if len(text) > TEXT:
         raise Excess(f"{what} is a text of {written(len(text))}, more than {written(TEXT)}")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise Excess(f"{what} is nested too deep") from None
     except ValueError as error:

@@ -13,6 +13,9 @@ from realuid.commands.options import add_model
 from realuid.commands.sample import main as sample
 from realuid.commands.train import main as train
 from realuid.conditions import labelled
+from realuid.evaluation.frechet import Moments
+from realuid.evaluation.provenance import differences
+from realuid.evaluation.reference import read_reference, write_reference
 from realuid.jobs import runs
 from realuid.jobs.evaluate import names_of
 from tests.commands.conftest import tiny
@@ -118,6 +121,21 @@ def test_a_bound_scale_reaches_the_model_that_is_measured(exact):
     torch.testing.assert_close(shift["4.0"] - shift["0.0"], 4 * told, rtol=0.02, atol=1e-5)
 
 
+def test_rounded_weights_are_another_teacher(exact, capsys, tmp_path):
+    """Kept features of a teacher in float32 are not those of one in bfloat16, whose checksum is that of the exact
+    weights; and what is kept of a teacher for later runs neither."""
+    folder, seen = tmp_path / "kept", []
+    for bound in ([], ["--bind", "Teacher.storage = 'bfloat16'"], ["--bind", "Teacher.storage = 'float32'"]):
+        options = ["--run", str(exact), "--teacher", "--num", "20", "--features", str(folder), *bound]
+        assert evaluate(options) == 0
+        seen.append(kept(folder))
+    plain, rounded, again = (line["provenance"] for line in lines(capsys))
+    assert seen == [1, 2, 2]
+    assert plain == again
+    assert rounded == plain | {"storage": "bfloat16"}
+    assert not differences(plain, rounded), "it is the subject, and values of the two may be compared"
+
+
 @pytest.mark.parametrize("count", ["2", "3"])
 def test_too_few_images_for_a_metric_are_refused_in_one_line(finished, count, capsys):
     options = ["--num", count, "--bind", "Evaluator.metrics = (@PrecisionRecall(),)"]
@@ -178,6 +196,33 @@ def test_watch_evaluates_each_checkpoint_and_average_once(finished, capsys, tmp_
     ]
     kept = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     assert [row["student_frechet"] for row in kept] == [row["student_frechet"] for row in shown]
+
+
+@pytest.mark.slow
+def test_watch_evaluates_anew_what_its_files_say_now(finished, capsys, tmp_path):
+    """Metrics, what they include, and reference statistics are written anew under the same names."""
+    run, metrics, inner, stored = (tmp_path / name for name in ("run", "m.gin", "inner.gin", "ref.npz"))
+    shutil.copytree(finished, run)
+    metrics.write_text(f"include '{inner}'\n")
+    inner.write_text("Evaluator.metrics = (@Frechet(),)\n")
+    assert evaluate(["--run", str(finished), "--write-reference", str(stored)]) == 0
+
+    def looked(*more):
+        assert evaluate(["--run", str(run), "--num", "20", "--watch", "0.1", *more]) == 0
+        return lines(capsys)
+
+    first = looked("--metrics", str(metrics))
+    assert first
+    assert looked("--metrics", str(metrics)) == []
+    inner.write_text("Evaluator.metrics = (@Frechet(), @KernelDistance())\nKernelDistance.size = 10\n")
+    assert len(more := looked("--metrics", str(metrics))) == len(first)
+    assert "student_kid" in more[0]
+    to_stored = looked("--reference", str(stored))
+    assert looked("--reference", str(stored)) == []
+    known = read_reference(str(stored))
+    write_reference(stored, Moments(known.moments.mean + 1, known.moments.covariance), 9, known.provenance)
+    assert len(other := looked("--reference", str(stored))) == len(to_stored)
+    assert other[0]["student_frechet"] != to_stored[0]["student_frechet"]
 
 
 @pytest.fixture(scope="module")

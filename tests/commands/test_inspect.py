@@ -59,6 +59,7 @@ def test_our_own_checkpoint_is_its_configuration(finished, capsys):
 def test_a_run_is_its_newest_checkpoint(finished, capsys):
     checkpoint = sorted((finished / "checkpoints").glob("step_*.pt"))[-1]
     assert inspected(capsys, finished) == inspected(capsys, checkpoint)
+    assert inspected(capsys, finished / "checkpoints") == inspected(capsys, checkpoint)
 
 
 @pytest.mark.parametrize("known", ["shape=(3, 8, 8)", "shape=3,8,8", "shape = (3,8,8)"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from realuid.commands import main
 from tests.commands.conftest import ROOT, tiny
-from tests.data.handmade import encode
+from tests.data.handmade import encode, numbered_set
 
 TRAIN = ["train", *tiny()]
 
@@ -41,6 +41,8 @@ def place(tmp_path):
     (tmp_path / "student" / "model.json").touch()
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(PICTURE)
+    (tmp_path / "here").mkdir()
+    numbered_set(tmp_path / "here", [3])
     (tmp_path / "images" / "dataset.json").write_text(json.dumps({"labels": [["a.png", -1]]}))
     return tmp_path
 
@@ -83,6 +85,15 @@ FIRST = {
     "a split that there is not": (bound("InMemory.split = test"), "'digits' has the splits train"),
     "a misspelt data set": (bound("DATA = digitz"), "did you mean 'digits'?"),
     "a data set that is not there": (bound("DATA = /nowhere/mine"), "write it with tools/make_shards.py"),
+    "a data set in the working directory": (
+        bound("DATA = here"),
+        "relative paths begin in ",
+    ),
+    "a pattern in the working directory": (
+        bound("Trainer.data = @Streaming()", "Streaming.path = here/x-*.tar", "Streaming.shape = (1, 8, 8)"),
+        "data/here/x-*.tar",
+    ),
+    "dimensions without end": (["check", "--gin", "gin/smoke.gin", "--dimensions", "99999999"], "at most 10,000"),
     "a pattern of nothing": (
         bound("Trainer.data = @Streaming()", "Streaming.path = /nowhere/x-*.tar", "Streaming.shape = (1, 8, 8)"),
         "no shards match '/nowhere/x-*.tar'",
@@ -112,7 +123,7 @@ FIRST = {
     "an output in a file": ([*TRAIN, "--out", "notes.txt/run"], "notes.txt is a file"),
     "an output that cannot be written": ([*TRAIN, "--out", "/proc/run"], "--out /proc/run cannot be written"),
     "an output that is the whole disk": ([*TRAIN, "--out", "/"], "--out / holds folders ("),
-    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (images, run, student) and no"),
+    "an output among other things": ([*TRAIN, "--out", "."], "--out . holds folders (here, images, run, ...) and no"),
     "samples in a file": (["sample", "--run", "run", "--out", "notes.txt/x.png"], "notes.txt is a file"),
     "samples over a folder": (["sample", "--run", "run", "--out", "images.png"], "images.png is a folder: name a file"),
     "samples of another kind": (["sample", "--run", "run", "--out", "x.jpg"], "FILE.png, FILE.npz or a folder"),
@@ -139,6 +150,22 @@ FIRST = {
     "an export of another kind": (["export", "--run", "run", "--out", "x", "--formats", "onxx"], "choose from"),
     "an export of a teacher": (["export", "--run", "run", "--out", "x", "--teacher"], "only students are exported"),
     "one image": (["evaluate", "--run", "run", "--num", "1"], "--num must be at least 2"),
+    "images without end": (["evaluate", "--run", "run", "--num", "99999999"], "at most 10,000,000, got 99999999"),
+    "samples without end": (["sample", "--run", "run", "--num", "99999999", "--out", "x.png"], "at most 10,000,000"),
+    "a look that goes back in time": (["evaluate", "--run", "run", "--watch", "-1"], "--watch must be positive"),
+    "a look at no time": (["evaluate", "--run", "run", "--watch", "nan"], "--watch must be positive"),
+    "a number of images that an option says": (
+        ["evaluate", "--run", "run", "--bind", "Evaluator.count = 7"],
+        "would have no effect: say it by --num",
+    ),
+    "a seed that an option says": (
+        ["evaluate", "--run", "run", "--bind", "Evaluator.seed = 7"],
+        "would have no effect: say it by --seed",
+    ),
+    "metrics that are not there": (
+        ["evaluate", "--run", "run", "--metrics", "gin/metrics/fidd.gin"],
+        "--metrics 'gin/metrics/fidd.gin': there is no such file; did you mean metrics/fid.gin",
+    ),
     "figures over a folder": (["evaluate", "--run", "run", "--write-reference", "run"], "run is a folder: name a file"),
     "features in a file": (["evaluate", "--run", "run", "--features", "notes.txt"], "--features notes.txt is a file"),
     "a comparison of another kind": (["evaluate", "--compare", "run", "--out", "x.pdf"], "FILE.html or FILE.md"),

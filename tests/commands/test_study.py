@@ -1,6 +1,7 @@
 """study.py on a table of tiny runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,8 +11,12 @@ import pytest
 
 from realuid.commands.study import main as study
 from realuid.config import ConfigError
+from realuid.data.memory import InMemory
+from realuid.jobs.study import Run
 from realuid.jobs.study import _commit as commit_of
+from realuid.reports.study import Plan
 from tests.commands.conftest import ROOT, TINY
+from tests.data.handmade import numbered_set
 
 HEAD = f"""
 gin = ["{ROOT}/gin/smoke.gin"]
@@ -148,6 +153,20 @@ def test_tables_that_cannot_be_written_stop_no_run(tmp_path, capsys):
         ("[[row]\n", "tiny.toml: "),
         ("[[row]]\nname = 'b'\nafter = 'a'\n[[row]]\nname = 'a'\n", "b goes on after 'a', which is no row above it"),
         ("[[row]]\nname = 'a'\nseeds = [0, 1]\n[[row]]\nname = 'b'\nafter = 'a'\nseeds = [1, 2]\n", "with seed 2"),
+        ("seeds = 3\n[[row]]\nname = 'a'\n", "seeds of the table is to be whole numbers from 0 in a list"),
+        ("seeds = []\n[[row]]\nname = 'a'\n", "seeds of the table is to be whole numbers"),
+        (
+            "[[row]]\nname = 'a'\nseeds = [0, 0]\n",
+            "seeds of row 1 is to be whole numbers",
+        ),
+        ("seeds = [true]\n[[row]]\nname = 'a'\n", "seeds of the table"),
+        ("[[row]]\nname = 'a'\nbind = 'RealUID.alpha = 1.0'\n", "bind of row 1 is to be texts in a list"),
+        ("metrics = 'student_frechet'\n[[row]]\nname = 'a'\n", "metrics of the table is to be names in a list"),
+        ("metrics = []\n[[row]]\nname = 'a'\n", "metrics of the table"),
+        ("baseline = 3\n[[row]]\nname = 'a'\n", "baseline of the table is to be a name, or names in a list, not 3"),
+        ("[[row]]\nname = 3\n", "name of row 1 is to be a name, not 3"),
+        ("[row]\nname = 'a'\n", "row of the table is to be written as [[row]]"),
+        ("row = 3\n", "row of the table is to be written as [[row]], not 3"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_runs(text, word, tmp_path, capsys):
@@ -191,6 +210,70 @@ def test_a_studys_own_records_do_not_mark_its_commit(tmp_path):
     assert commit_of(tmp_path.parent) == clean + "+", "a folder elsewhere excuses nothing"
     (tmp_path / "code.py").write_text("2")
     assert commit_of(Path("docs/study")) == clean + "+"
+
+
+def test_a_table_in_another_encoding(tmp_path, capsys):
+    """A mark in front of UTF-8 is none."""
+    path = tmp_path / "tiny.toml"
+    path.write_text("# caf\xe9\n" + HEAD + ROWS, encoding="latin-1")
+    assert study([str(path)]) == 2
+    assert "tiny.toml is no text in UTF-8" in capsys.readouterr().err
+    path.write_text(HEAD + ROWS, encoding="utf-8-sig")
+    assert study([str(path), "--tables", "--docs", "docs"]) == 0
+    (tmp_path / "page.md").write_bytes(b"\xff")
+    assert study([str(path), "--fill", "page.md"]) == 2
+    assert "page.md is no text in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--seeds", "99"], "--seeds 99: no row that is meant has such a seed"),
+        (["--docs", "notes.txt"], "--docs notes.txt is a file"),
+        (["--docs", "/proc/x"], "--docs /proc/x cannot be written"),
+        (["--out", "notes.txt/x"], "--out notes.txt/x cannot be made"),
+    ],
+)
+def test_options_that_would_fail_after_the_first_run(options, word, tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    assert study([table(tmp_path), *options]) == 2
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("damage", ["3", '{"digest": 3}', "{}"])
+def test_a_damaged_record_is_none(damage, tmp_path):
+    place = tmp_path / "docs" / "tiny" / "uid-0.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(f'{{"study": {damage}}}')
+    assert study([table(tmp_path), "--tables", "--docs", "docs"]) == 0
+    assert "| UID | 0 of 2 |" in (tmp_path / "docs" / "tiny.md").read_text()
+
+
+def test_a_record_of_other_images_is_not_taken_for_the_runs(tmp_path, capsys):
+    """A data set that was replaced at its place; one that is gone takes no record away."""
+    place = tmp_path / "mine"
+    numbered_set(place, [6, 4])
+    text = f"""
+        seeds = [0]
+        [[row]]
+        name = "a"
+        bind = ["DATA = '{place}'", "SHAPE = (1, 2, 2)", "CLASSES = 3"]
+    """
+    row = Plan.read(Path(table(tmp_path, text))).rows[0]
+    run = Run("tiny", row, 0, Path("runs"), Path("docs"))
+    held = InMemory(path=str(place), shape=(1, 2, 2), classes=3).stated_checksum()
+    state = {"digest": run.digest, "command": "c", "commit": "0"}
+    run.record.parent.mkdir(parents=True)
+    run.record.write_text(json.dumps({"data_sha256": held, "study": state}))
+    options = [table(tmp_path, text), "--docs", "docs"]
+    assert study(options) == 0, "the run is not made again"
+    shutil.rmtree(place)
+    assert study(options) == 0
+    numbered_set(place, [7, 4])
+    assert study(options) == 2
+    assert "docs/tiny/a-0.json is of other images than its data set holds now" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_table(capsys):

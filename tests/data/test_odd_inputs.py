@@ -176,6 +176,20 @@ REFUSED = {
         table(b'{"labels": [["./x/b.png", 0], ["x/b.png", 1], ["a.png", 0]]}', **{"x/b.png": PNG}),
         "gives x/b.png two labels",
     ),
+    "two columns of one name": (
+        {"a.png": PNG, "metadata.csv": b"file_name,text,text\na.png,x,y\n"},
+        "its first line names 'text' twice",
+    ),
+    "a label twice in one row": (
+        {"a.png": PNG, "metadata.jsonl": b'{"file_name": "a.png", "label": 1, "label": 0}\n'},
+        "'label' stands in it twice, with 1 and 0",
+    ),
+    "a broken text beside an image": ({"a.png": PNG, "a.json": b'{"caption": '}, "a.png: its json is not JSON"),
+    "a broken text in a tar": ({"x.tar": tar([("a.png", PNG), ("a.json", b"<html>")])}, "its json is not JSON"),
+    "a caption beside an image that is a list": (
+        {"a.png": PNG, "a.json": b'{"text": ["x", "y"]}'},
+        "its text is no text but ['x', 'y']",
+    ),
     "labels that are lists": (table(b'{"labels": [["a.png", [0, 1]]]}'), "neither a whole number from 0 nor a word"),
 }
 # And of those that are taken: words of what is printed.
@@ -236,6 +250,22 @@ TAKEN = {
     "something around splits": (
         {"x/train/a.png": PNG, "x/test/b.png": PNG, "x/more.zip": b"x", "y.rar": b"x"},
         "2 files are passed over: 1 .rar, 1 .zip",
+    ),
+    "labels in texts beside images": (
+        {"a.png": PNG, "a.json": b'{"label": 3}', "b.png": PNG, "b.json": b'{"label": 1}'},
+        "labels are read from tables and folders; those in NAME.json are kept there unread",
+    ),
+    "rows with a number and a path": (
+        {"1.png": PNG, "2.png": PNG, "metadata.csv": b"id,path,label\n0,1.png,1\n1,2.png,1\n2,3.png,0\n"},
+        "labels (0, 2)",
+    ),
+    "rows of which one has a caption": (
+        {
+            "a.png": PNG,
+            "b.png": PNG,
+            "metadata.jsonl": b'{"file_name": "a.png", "id": 7, "text": null}\n{"file_name": "b.png", "text": "b"}',
+        },
+        "1 of 2 images have a caption",
     ),
     "labels from one": (
         table(b'{"labels": [["a.png", 1], ["b.png", 3]]}', **{"b.png": PNG}),

@@ -136,6 +136,11 @@ def absence(path: str) -> str | None:
     if path in BUILTIN:
         return f"the built-in set '{path}' is not in {url} yet: {MADE}"
     name, known = path, [*BUILTIN]
+    if "://" not in path and has_index(os.path.abspath(path)):
+        return (
+            f"no data set '{path}': relative paths begin in {locate('.').removesuffix('/.')} (REALUID_DATA), and there "
+            f"is one in the working directory: write its whole path, {os.path.abspath(path)}"
+        )
     if "://" not in url and not Path(path).is_absolute():
         name, known = Path(path).name, [*known, *_sets_in(Path(url).parent), *_sets_in(Path(locate(".")))]
     nearest = difflib.get_close_matches(name, known, n=1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from realuid.data.preparation.encoding import Encoding
 from realuid.data.preparation.prepare import Preparation
-from realuid.data.shards.captions import caption_of
+from realuid.data.shards.captions import CAPTION_MEMBERS, caption_of
 from realuid.data.shards.files import put_bytes, write_shard
 from realuid.data.shards.index import Shard
 from realuid.data.shards.location import read_file
@@ -222,7 +222,7 @@ class _Samples:
                 raise DataError(f"{raw.name} is an array of {dtype} {shape}, and no picture that could be encoded")
             if not _caption(raw.name, members):
                 raise Damaged(f"{raw.name} has no caption (NAME.txt, or a text in NAME.json or a table)")
-        elif "txt" in members:
+        elif not members.keys().isdisjoint(CAPTION_MEMBERS):
             _caption(raw.name, members)
         facts = (tuple(shape), dtype)
         if self._facts not in (None, facts):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from realuid.utils import budget
 
-__all__ = ["CAPTION", "CAPTION_MEMBERS", "caption_in", "caption_of"]
+__all__ = ["CAPTION", "CAPTION_MEMBERS", "as_members", "caption_in", "caption_of"]
 
 CAPTION = ("text", "caption", "prompt", "description")
 """Columns that may hold a caption, the first one that there is before the others."""
@@ -37,11 +38,28 @@ def caption_in(columns: Mapping[str, Any]) -> str | None:
     return "" if there else None
 
 
+def as_members(columns: Mapping[str, Any]) -> dict[str, bytes]:
+    """The members that hold a row of a table: its caption as text, and everything as JSON if there is more.
+
+    Raises:
+        ValueError: as `caption_in`, or a text of it cannot be written in UTF-8; the message begins with "its".
+    """
+    caption = caption_in(columns)
+    members = {"txt": caption.encode()} if caption else {}
+    if len(columns) > len(members):
+        try:
+            members["json"] = json.dumps(columns, ensure_ascii=False, sort_keys=True).encode()
+        except UnicodeEncodeError:
+            raise ValueError("its row in the table cannot be written in UTF-8") from None
+    return members
+
+
 def caption_of(members: Mapping[str, bytes]) -> str | None:
     """The caption among a sample's members: `txt`, or the text, caption, prompt or description in `json`.
 
     Raises:
-        ValueError: `txt` is no text in UTF-8, or that in `json` is no text; the message begins with "its".
+        ValueError: `txt` is no text in UTF-8, `json` is no JSON, or what it has for a caption is no text; the message
+            begins with "its".
     """
     if "txt" in members:
         try:
@@ -49,9 +67,6 @@ def caption_of(members: Mapping[str, bytes]) -> str | None:
         except UnicodeDecodeError:
             raise ValueError("its txt is no text in UTF-8") from None
     if "json" in members:
-        try:
-            columns = budget.parsed(members["json"], "json")
-        except ValueError:
-            return None
+        columns = budget.parsed(members["json"], "its json")
         return (caption_in(columns) or "").strip() if isinstance(columns, dict) else None
     return None

@@ -92,7 +92,8 @@ def _names(path: str) -> list[str]:
 
 
 def _unmatched(path: str) -> str:
-    return f"no shards match '{path}'"
+    place = locate(path)
+    return f"no shards match '{path}'" + (f", which is {place}" if place != path else "")
 
 
 def _expanded(path: str) -> list[str]:

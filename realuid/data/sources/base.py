@@ -110,9 +110,17 @@ def check_distinct(classes: Iterable[str], place: str) -> None:
 
 
 def agreeing(place: str, images: Any, labels: Any) -> tuple[Any, Any]:
-    """Images and labels that belong together. Raises DataError unless they are equally many, uint8 and integers."""
-    if len(images) != len(labels):
-        raise DataError(f"{place} holds {len(images)} images and {len(labels)} labels")
+    """Images and labels that belong together. Raises DataError unless they are uint8 [N, 1 or 3, H, W] and integers
+    [N], of at least one pixel."""
     if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
         raise DataError(f"{place} holds images of {images.dtype} and labels of {labels.dtype}, not uint8 and integers")
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] not in (1, 3) or labels.ndim != 1:
+        raise DataError(
+            f"{place} holds images of the shape {shape} and labels of {labels.shape}, not [N, 1 or 3, H, W] and [N]"
+        )
+    if shape[0] != len(labels):
+        raise DataError(f"{place} holds {shape[0]} images and {len(labels)} labels")
+    if 0 in shape:
+        raise DataError(f"{place} is empty: its images have the shape {shape}")
     return images, labels

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realuid.data.shards.captions import caption_in
+from realuid.data.shards.captions import CAPTION, as_members
 from realuid.data.shards.decode import IMAGE_KINDS
 from realuid.data.sources.base import Damaged, Raw, Source, check_distinct
 from realuid.data.sources.split_names import is_split
-from realuid.data.sources.tables import Row, labelled_by, labels_in, rows_of
+from realuid.data.sources.tables import Row, has_label, labelled_by, labels_in, rows_of
 from realuid.data.sources.trees import Tree, ending, folders_of
 from realuid.utils.errors import DataError
 from realuid.utils.remote import first_line
@@ -136,6 +136,8 @@ class Files(Source):
             raise DataError(f"{self.path} holds no images ({', '.join(KINDS)}){_listed('; there are', self._others())}")
         notes: list[str] = []
         self.classes, self._labels = self._labelled(labels, rows, notes)
+        if labels == "auto" and not self.classes and self._labels_beside():
+            notes.append(f"{self.path}: labels are read from tables and folders; those in NAME.json are kept there unread")
         self.notes = (*self._told(), *notes)
 
     def __len__(self) -> int:
@@ -153,7 +155,10 @@ class Files(Source):
         if columns is not None:
             if extras:
                 raise DataError(f"{place} has a caption beside it, and one in {self._metadata}")
-            extras = _caption_members(place, columns, self._metadata)
+            try:
+                extras = as_members(columns)
+            except ValueError as error:
+                raise Damaged(f"{place}: {error}") from None
         return Raw(place, (KINDS[name.lower().rpartition(".")[2]], data), self._labels[number], extras=extras)
 
     def would_take(self, place: Path) -> str | None:
@@ -228,6 +233,13 @@ class Files(Source):
                 self._used.update(beside.values())
         return found
 
+    def _labels_beside(self) -> bool:
+        """Whether the first image with a JSON file beside it has a label in that."""
+        first = next((beside["json"] for beside in self._beside.values() if "json" in beside), None)
+        with contextlib.suppress(OSError, ValueError):  # told when the image is read
+            return first is not None and has_label(self.tree.read(first))
+        return False
+
     def _others(self) -> collections.Counter[str]:
         """Files that are passed over, by their ending."""
         others = self.tree.sizes.keys() - set(self.names) - self._used
@@ -240,7 +252,8 @@ class Files(Source):
             told.append(f"{self.path}: {sum(others.values())} files are passed over{_listed(':', others)}")
         if self._absent:
             told.append(f"{self.path}: its metadata names {self._absent} files that are not there")
-        if captions := len(self._captions) + len(self._beside):
+        told_in_rows = sum(any(columns.get(name) for name in CAPTION) for columns in self._captions.values())
+        if captions := told_in_rows + len(self._beside):
             told.append(f"{self.path}: {captions} of {len(self.names)} images have a caption")
         return told
 
@@ -260,21 +273,6 @@ def _by_file(place: str, rows: Sequence[Row], names: set[str]) -> dict[str, dict
                 raise DataError(f"{place} names {file} twice")
             found[file] = columns
     return found
-
-
-def _caption_members(place: str, columns: dict[str, Any], table: str) -> dict[str, bytes]:
-    """The members that hold a row of a table: its caption as text, and everything as JSON if there is more. Raises
-    Damaged if a caption is none."""
-    try:
-        caption = caption_in(columns)
-        members = {"txt": caption.encode()} if caption else {}
-        if len(columns) > len(members):
-            members["json"] = json.dumps(columns, ensure_ascii=False, sort_keys=True).encode()
-    except UnicodeEncodeError:
-        raise Damaged(f"{place}: its row in {table} cannot be written in UTF-8") from None
-    except ValueError as error:
-        raise Damaged(f"{place}: {error}") from None
-    return members
 
 
 def _local(path: str) -> bytes:

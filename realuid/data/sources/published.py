@@ -184,11 +184,10 @@ class _Mapped:
             header = npy_header(file.read(HEADER), os.path.getsize(self._name))
         if header.fortran:
             raise ValueError("data are stored by columns")
-        data = np.memmap(self._name, header.dtype, "r", header.offset, header.shape)
-        side = round((data.shape[1] / 3) ** 0.5)
-        if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * side * side:
-            raise ValueError(f"data are {data.dtype} {data.shape}, not uint8 [N, 3 side^2]")
-        return data.reshape(-1, 3, side, side)
+        side = round((header.shape[-1] / 3) ** 0.5) if header.shape else 0
+        if header.dtype != np.uint8 or header.shape[1:] != (3 * side * side,) or 0 in header.shape:
+            raise ValueError(f"data are {header.dtype} {header.shape}, not uint8 [N, 3 side^2]")
+        return np.memmap(self._name, header.dtype, "r", header.offset, header.shape).reshape(-1, 3, side, side)
 
     @property
     def shape(self) -> tuple[int, ...]:

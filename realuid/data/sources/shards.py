@@ -21,8 +21,7 @@ from realuid.data.shards.layout import LABEL, MEMBERS, SOURCE, Layout, Members, 
 from realuid.data.shards.listing import Listed, matches
 from realuid.data.shards.tars import walk
 from realuid.data.sources.base import Damaged, Raw, Source, numbered
-from realuid.data.sources.tables import labels_in
-from realuid.utils import budget
+from realuid.data.sources.tables import has_label
 from realuid.utils.arrays import npy
 from realuid.utils.errors import DataError
 
@@ -158,8 +157,7 @@ class Shards(Source):
         notes = [f"{place}: members of other kinds are left out: {', '.join(others)}"] if others else []
         if "cls" not in members and "json" in members:
             with contextlib.suppress(ValueError):
-                columns = budget.parsed(self._open(0).content(0, "json"), "json")
-                if isinstance(columns, dict) and labels_in([("", columns)]):
+                if has_label(self._open(0).content(0, "json")):
                     notes.append(
                         f"{place}: labels are read from members KEY.cls alone; those in json stay there unread"
                     )

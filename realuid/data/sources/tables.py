@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,9 +14,11 @@ from realuid.data.sources.base import check_distinct, numbered
 from realuid.utils import budget
 from realuid.utils.errors import DataError
 
-__all__ = ["Row", "labelled_by", "labels_in", "lines_of", "records_of", "rows_of"]
+__all__ = ["Row", "has_label", "labelled_by", "labels_in", "lines_of", "records_of", "rows_of"]
 
-FILE = ("file_name", "filename", "file", "name", "image", "image_name", "image_id", "id", "path")
+FILE = ("file_name", "filename", "file", "path", "file_path", "filepath", "image_path", "image", "image_name", "name",
+        "image_id", "id")  # fmt: skip
+"""Columns that may name a file, the likeliest first: one that is called `id` may be a number of the row."""
 LABEL = ("label", "labels", "class", "class_name", "category", "target", "y")
 Row = tuple[str, dict[str, Any]]
 """The name of a file, and its columns."""
@@ -67,13 +68,12 @@ def records_of(name: str, text: str) -> list[tuple[int, Any]]:
         csv.Error: it is no CSV.
     """
     if name.lower().endswith(".jsonl"):
-        return [(number, budget.parsed(line, f"line {number}")) for number, line in lines_of(text)]
+        return [(number, budget.parsed(line, f"line {number}", _once)) for number, line in lines_of(text)]
     return _named(_cells(name, text))
 
 
 def _json_rows(text: str) -> list[Row]:
-    budget.parsed(text, "it")
-    record = json.loads(text, object_pairs_hook=_once)
+    record = budget.parsed(text, "it", _once)
     if isinstance(record, dict) and "labels" in record:
         record = record["labels"] or []
     if isinstance(record, dict):
@@ -105,6 +105,8 @@ def _named(lines: list[tuple[int, list[str]]]) -> list[tuple[int, dict[str, str]
     if not lines:
         return []
     names = [cell.strip().lower() for cell in lines[0][1]]
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise ValueError(f"its first line names {twice!r} twice")
     for number, line in lines[1:]:
         if len(line) != len(names):
             raise ValueError(f"line {number} has {len(line)} columns, the first one {len(names)}")
@@ -151,6 +153,12 @@ def labels_in(rows: Sequence[Row]) -> list[Row]:
         if column is not None:
             found.append((file, {"label": columns[column]}))
     return found
+
+
+def has_label(text: bytes) -> bool:
+    """Whether a JSON text is an object with a label. Raises ValueError if it is no JSON."""
+    columns = budget.parsed(text, "it")
+    return isinstance(columns, dict) and bool(labels_in([("", columns)]))
 
 
 def labelled_by(

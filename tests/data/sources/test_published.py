@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from realuid.data.sources.arrays import Arrays
 from tests.data.making import as_set, expected, images, make, refused, stored
 
 
@@ -147,6 +148,61 @@ def test_counts_and_types_must_agree(tmp_path, capsys):
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         (tmp_path / "cifar" / name).write_bytes(pickle.dumps(batch))
     assert "images of float64" in refused(capsys, tmp_path / "cifar", tmp_path / "x")
+
+
+def idx(array):
+    return struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+BATCH, LABELS, MNIST = np.zeros((4, 12), np.uint8), np.ones(4, np.int64), np.zeros((4, 5, 5), np.uint8)
+CIFAR = np.zeros((4, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixels", "labels", "message"),
+    [
+        ("npz", BATCH, np.eye(4, dtype=np.int64), "labels of (4, 4)"),
+        ("npz", BATCH, LABELS[:, None], "labels of (4, 1)"),
+        ("npz", BATCH, np.array(1), "labels of ()"),
+        ("npz", BATCH[0], LABELS, "data are uint8 (12,)"),
+        ("npz", np.array(1, np.uint8), LABELS, "data are uint8 ()"),
+        ("npz", BATCH[:0], LABELS[:0], "data are uint8 (0, 12)"),
+        ("idx", MNIST, np.zeros((4, 10), np.uint8), "labels of (4, 10)"),
+        ("idx", MNIST.reshape(4, 25), np.zeros(4, np.uint8), "images of the shape (4, 1, 25)"),
+        ("idx", np.zeros((4, 5, 5, 3), np.uint8), np.zeros(4, np.uint8), "images of the shape (4, 1, 5, 5, 3)"),
+        ("idx", np.zeros(4, np.uint8), MNIST, "images of the shape (4, 1)"),
+        ("idx", MNIST[:0], np.zeros(0, np.uint8), "is empty"),
+        ("cifar", CIFAR, [[0], [1], [2], [3]], "labels of (4, 1)"),
+        ("cifar", CIFAR[:0], np.zeros(0, np.int64), "is empty"),
+    ],
+)
+def test_arrays_of_other_shapes(tmp_path, capsys, kind, pixels, labels, message):
+    """Labels one-hot or in a column, pixels in a row, colours behind, the two files exchanged, nothing at all."""
+    place = tmp_path / "in"
+    place.mkdir()
+    if kind == "npz":
+        np.savez(place / "train_data_batch_1.npz", data=pixels, labels=labels)
+    elif kind == "idx":
+        (place / "train-images-idx3-ubyte").write_bytes(idx(pixels))
+        (place / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    else:
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+            (place / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}))
+    assert message in refused(capsys, place, tmp_path / "x")
+
+
+def test_other_labels_or_pixels_are_another_source():
+    """By which a conversion that was interrupted is not continued with them."""
+    pixels, labels = images(300, 2, 2).transpose(0, 3, 1, 2), np.arange(300) % 7
+
+    def fingerprint(pixels, labels):
+        return Arrays("x", [(pixels, labels)], ("a",) * 7).fingerprint()
+
+    first, others, other = fingerprint(pixels, labels), labels.copy(), pixels.copy()
+    others[-1] += 1
+    other[200] += 1
+    assert fingerprint(pixels.copy(), labels.copy()) == first
+    assert len({first, fingerprint(pixels, others), fingerprint(other, labels)}) == 3
 
 
 def test_an_archive_cut_short(tmp_path, capsys):
