@@ -126,6 +126,11 @@ class Run:
             return {}
         return record if study["digest"] == self.digest else {}
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its folder holds the finished run."""
+        return self.folder.summary.exists()
+
     def check_data(self) -> None:
         """Makes sure that what its record was measured with is what its data sets hold now.
 
@@ -219,11 +224,15 @@ class Study:
             run.check_data()
         waiting = [run for run in runs if not run.read()]
         logger.info("{} of {} runs are to be made", len(waiting), len(runs))
+        for run in waiting:  # which grows; of a run that others start from the folder is needed, not only the record
+            if run.after and run.after not in waiting and not run.after.is_there:
+                logger.info("{} is made for {}", run.after, run)
+                waiting.append(run.after)
         failed: list[str] = []
         working: dict[Run, subprocess.Popen[bytes]] = {}
         try:
             while waiting or working:
-                ready = [run for run in waiting if run.after is None or run.after.read()]
+                ready = [run for run in waiting if run.after is None or (run.after.read() and run.after.is_there)]
                 for run in ready[: jobs - len(working)]:
                     waiting.remove(run)
                     logger.info("{}: {}", run, run.folder)

@@ -95,13 +95,17 @@ def test_a_row_that_goes_on_from_another_is_run_after_it(tmp_path, capsys):
         bind = ["Distillation.student_init = '{after}/checkpoints/step_00000008.pt'"]
     """
     options = [table(tmp_path, text), "--docs", "docs"]
-    assert study([*options, "--only", "second"]) == 1
-    assert "second, seed 1 starts from first, seed 1, which has no result" in capsys.readouterr().err
-    assert study([*options, "--jobs", "2"]) == 0
+    assert study([*options, "--only", "second", "--jobs", "2"]) == 0
+    assert "first, seed 1 is made for second, seed 1" in capsys.readouterr().err
     for seed in (0, 1):
         record = json.loads((tmp_path / "docs" / "tiny" / f"second-{seed}.json").read_text())
         (folder,) = (tmp_path / "runs").glob(f"tiny-first-{seed}-*")
         assert f"runs/{folder.name}/checkpoints" in record["study"]["command"]
+    (folder,) = (tmp_path / "runs").glob("tiny-first-0-*")
+    shutil.rmtree(folder)  # records are committed, run folders are not
+    (tmp_path / "docs" / "tiny" / "second-0.json").unlink()
+    assert study([*options, "--only", "second", "--seeds", "0"]) == 0
+    assert (tmp_path / "docs" / "tiny" / "second-0.json").exists()
 
 
 @pytest.mark.slow
