@@ -12,8 +12,8 @@ import pytest
 from realuid.commands.study import main as study
 from realuid.config import ConfigError
 from realuid.data.memory import InMemory
-from realuid.jobs.study import Run
-from realuid.jobs.study import _commit as commit_of
+from realuid.jobs.study_run import Run
+from realuid.jobs.study_run import _commit as commit_of
 from realuid.reports.study import Plan
 from tests.commands.conftest import ROOT, TINY
 from tests.data.handmade import numbered_set
@@ -189,7 +189,7 @@ def test_a_row_that_is_not_asked_for_is_not_read(tmp_path, monkeypatch):
         read.append(bind)
         raise ConfigError("not this one")
 
-    monkeypatch.setattr("realuid.jobs.study.configuration.load", refuse)
+    monkeypatch.setattr("realuid.jobs.study_run.configuration.load", refuse)
     assert study([table(tmp_path), "--out", "runs", "--docs", "docs", "--only", "Real, 0.92"]) == 2
     assert [bind[-1] for bind in read] == ["Trainer.seed = 0"]
     assert study([table(tmp_path), "--out", "runs", "--docs", "docs", "--tables"]) == 0
