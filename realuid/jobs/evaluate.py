@@ -88,7 +88,8 @@ class Measured:
         }
         known = self.model.provenance
         of_images = {name: known.get(name) for name in ("weights", "sampler", "model")}
-        of_images |= {name: known[name] for name in ("storage",) if name in known}
+        if "storage" in known:  # of rounded weights alone
+            of_images["storage"] = known["storage"]
         label: dict[str, Any] = {**of_features, **of_images, "data": self.assessment.pictures.checksum}
         label["sources"] = self.assessment.data.stated_checksum()
         return FeatureStore(self.arguments.features).get(label, make)

@@ -50,8 +50,11 @@ def local_folder(url: str, names: Iterable[str]) -> Path:
         file = f"{pinned}/{name}"
         # Listings of web servers tell names alone.
         state = None if pinned.startswith(HUB) else there[name] or remote.state_of(file)
-        with _hub_errors(file):
-            sources.update(copy / name, file, state=state)
+        try:
+            with _hub_errors(file):
+                sources.update(copy / name, file, state=state)
+        except FileNotFoundError:
+            raise CheckpointError(f"{url} lists {name}, and there is no such file") from None
     return copy
 
 

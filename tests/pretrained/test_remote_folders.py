@@ -233,3 +233,16 @@ def test_a_file_of_a_folder_that_was_replaced_is_fetched_again(tmp_path, monkeyp
     remote_folders._listing.cache_clear()  # another process
     assert (local_folder(place, ("",)) / "b.json").read_bytes() == b"[2]"
     assert (copy / "a.json").stat().st_mtime_ns == kept, "the others are not fetched again"
+
+
+def test_a_file_that_is_listed_and_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("REALUID_CACHE", str(tmp_path / "cache"))
+    place = f"memory://{tmp_path.name}-gone/vae"
+    fs, root = fsspec.core.url_to_fs(place)
+    fs.makedirs(root)
+    fs.pipe_file(f"{root}/a.json", b"[1]")
+    assert (local_folder(place, ("",)) / "a.json").exists()  # its listing is kept for this process
+    fs.rm(f"{root}/a.json")
+    next((tmp_path / "cache").rglob("a.json")).unlink()
+    with pytest.raises(CheckpointError, match=r"vae lists a.json, and there is no such file$"):
+        local_folder(place, ("",))

@@ -163,7 +163,7 @@ def _states(folder: str, files: list[str]) -> dict[tuple[str, str], str]:
         entry = entries.get(file)
         if entry is None and isinstance(fs, LocalFileSystem):
             raise DataError(f"{folder}/{file} is not there")
-        if entry is None or not any(name in entry for name in remote.TELLING):
+        if entry is None or remote.state(entry) is None:
             with contextlib.suppress(Exception):  # whether it is there, fetching says
                 entry = fs.info(f"{root}/{file}")
         known = remote.told(entry or {})
