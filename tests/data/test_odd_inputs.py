@@ -253,7 +253,7 @@ TAKEN = {
     ),
     "labels in texts beside images": (
         {"a.png": PNG, "a.json": b'{"label": 3}', "b.png": PNG, "b.json": b'{"label": 1}'},
-        "labels are read from tables and folders; those in NAME.json are kept there unread",
+        "labels are read from tables and folders; those in NAME.json are not read",
     ),
     "rows with a number and a path": (
         {"1.png": PNG, "2.png": PNG, "metadata.csv": b"id,path,label\n0,1.png,1\n1,2.png,1\n2,3.png,0\n"},

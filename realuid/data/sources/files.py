@@ -137,7 +137,7 @@ class Files(Source):
         notes: list[str] = []
         self.classes, self._labels = self._labelled(labels, rows, notes)
         if labels == "auto" and not self.classes and self._labels_beside():
-            notes.append(f"{self.path}: labels are read from tables and folders; those in NAME.json are kept there unread")
+            notes.append(f"{self.path}: labels are read from tables and folders; those in NAME.json are not read")
         self.notes = (*self._told(), *notes)
 
     def __len__(self) -> int:
