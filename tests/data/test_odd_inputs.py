@@ -259,6 +259,10 @@ TAKEN = {
         {"1.png": PNG, "2.png": PNG, "metadata.csv": b"id,path,label\n0,1.png,1\n1,2.png,1\n2,3.png,0\n"},
         "labels (0, 2)",
     ),
+    "rows that end as on old Macs": (
+        {"a.png": PNG, "b.png": PNG, "metadata.csv": b"file_name,label\ra.png,0\rb.png,1\r"},
+        "2 classes: 0, 1",
+    ),
     "rows of which one has a caption": (
         {
             "a.png": PNG,

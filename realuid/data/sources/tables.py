@@ -95,6 +95,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _cells(name: str, text: str) -> list[tuple[int, list[str]]]:
     """The lines of a CSV that are not empty, by their numbers."""
+    if "\n" not in text:  # as old spreadsheets write it
+        text = text.replace("\r", "\n")
     delimiter = "\t" if name.lower().endswith(".tsv") else max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)  # or an open quote takes all the rest
     return [(reader.line_num, line) for line in reader if line]
