@@ -82,7 +82,10 @@ def _config(open_file: Open, origin: str) -> tuple[str, dict[str, Any]]:
             return place, _json(open_file, f"{place}config.json", origin)
         except FileNotFoundError:
             continue
-    raise CheckpointError(f"{origin} has no unet/config.json, transformer/config.json or config.json")
+    raise CheckpointError(
+        f"{origin} is no folder of a model: a run's has config.gin, one of diffusers "
+        "unet/config.json, transformer/config.json or config.json"
+    )
 
 
 def _weights(open_file: Open, origin: str, place: str) -> dict[str, Tensor]:
