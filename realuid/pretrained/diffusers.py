@@ -83,8 +83,8 @@ def _config(open_file: Open, origin: str) -> tuple[str, dict[str, Any]]:
         except FileNotFoundError:
             continue
     raise CheckpointError(
-        f"{origin} is no folder of a model: a run's has config.gin, one of diffusers "
-        "unet/config.json, transformer/config.json or config.json"
+        f"{origin} holds no model: expected config.gin (a run), or unet/config.json, transformer/config.json or "
+        "config.json (diffusers)"
     )
 
 

@@ -263,6 +263,14 @@ TAKEN = {
         {"a.png": PNG, "b.png": PNG, "metadata.csv": b"file_name,label\ra.png,0\rb.png,1\r"},
         "2 classes: 0, 1",
     ),
+    "JSON lines that end as on old Macs": (
+        {
+            "a.png": PNG,
+            "b.png": PNG,
+            "metadata.jsonl": b'{"file_name": "a.png", "label": 0}\r{"file_name": "b.png", "label": 1}\r',
+        },
+        "2 classes: 0, 1",
+    ),
     "rows of which one has a caption": (
         {
             "a.png": PNG,

@@ -182,7 +182,7 @@ def test_weights_that_ours_have_no_place_for_are_not_dropped(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(CheckpointError, match=r"is no folder of a model: .* unet/config.json"):
+    with pytest.raises(CheckpointError, match=r"holds no model: expected config.gin .* unet/config.json"):
         read(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not JSON"):

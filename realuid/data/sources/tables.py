@@ -42,6 +42,8 @@ def rows_of(name: str, content: bytes, place: str) -> list[Row]:
     """
     try:
         text = content.decode("utf-8-sig")
+        if "\n" not in text:  # old spreadsheets end lines in carriage returns alone
+            text = text.replace("\r", "\n")
         if name.lower().endswith(".json"):
             return _json_rows(text)
         if name.lower().endswith(".jsonl"):
@@ -95,8 +97,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _cells(name: str, text: str) -> list[tuple[int, list[str]]]:
     """The lines of a CSV that are not empty, by their numbers."""
-    if "\n" not in text:  # as old spreadsheets write it
-        text = text.replace("\r", "\n")
     delimiter = "\t" if name.lower().endswith(".tsv") else max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)  # or an open quote takes all the rest
     return [(reader.line_num, line) for line in reader if line]

@@ -25,6 +25,19 @@ def test_only_line_feeds_end_lines(tmp_path, char):
         assert prompts(tmp_path / "x.jsonl")[0] == texts
 
 
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        ("txt", ["a cat", "a dog"]),
+        ("jsonl", ['{"text": "a cat"}', '{"text": "a dog"}']),
+        ("csv", ["text", "a cat", "a dog"]),
+    ],
+)
+def test_carriage_returns_end_lines_where_nothing_else_does(tmp_path, kind, lines):
+    (tmp_path / f"x.{kind}").write_bytes("\r".join([*lines, ""]).encode())
+    assert prompts(tmp_path / f"x.{kind}")[0] == ["a cat", "a dog"]
+
+
 def test_metadata_of_images_is_split_at_line_feeds_alone(tmp_path, capsys):
     fill(tmp_path / "in", ["a.png"], images(1))
     row = json.dumps({"file_name": "a.png", "text": "one\u2028two"}, ensure_ascii=False)
