@@ -23,9 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--way", choices=WAYS, default="all", help="of `benchmark step` (%(default)s)")
     parser.add_argument("--most", type=int, default=12, help="kernels that are listed (%(default)s)")
     parser.add_argument("--device", default="auto", help="%(default)s")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     device = device_named(arguments.device)
     made, _ = assembled_way(arguments.way, arguments, device)
     for index in range(2):

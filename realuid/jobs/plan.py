@@ -55,7 +55,6 @@ def _costs(trainer: Trainer) -> list[str]:
     total = bill.flops * steps
     peak, of_what = _peak(trainer)
     speed = peak * trainer.mfu / per_image
-    shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     lines += [
         f"one step     {_amount(bill.flops)}FLOP, {_amount(per_image)}FLOP an image",
         *(
@@ -74,11 +73,11 @@ def _costs(trainer: Trainer) -> list[str]:
         "(float32)",
         *_fitting(trainer, bill),
         f"precision    {precision(trainer.compute, device_planned(trainer))}",
-        f"speed        {shown} images/s at {trainer.mfu:.0%} of {_amount(peak)}FLOP/s ({of_what}), "
+        f"speed        {_rate(speed)} images/s at {trainer.mfu:.0%} of {_amount(peak)}FLOP/s ({of_what}), "
         f"{duration(trainer.images / speed)}",
     ]
     if reads := trainer.method.images_read(trainer.batch):
-        lines.append(f"real data    {reads / trainer.batch * speed:,.0f} images/s must be read to keep up")
+        lines.append(f"real data    {_rate(reads / trainer.batch * speed)} images/s must be read to keep up")
     return lines
 
 
@@ -146,6 +145,11 @@ def _missing(trainer: Trainer, config: Config) -> list[str]:
         done = "is there" if there >= steps else f"trained first: {there:,} of {steps:,} steps are done"
         lines.append(f"teacher      {done}, in {place}")
     return lines
+
+
+def _rate(number: float) -> str:
+    """Images a second: 12,345 or, where they are few, 0.00037."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _amount(number: float) -> str:

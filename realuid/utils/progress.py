@@ -95,7 +95,9 @@ def step_done(done: int, steps: int) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as one reads them: `4.2 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Seconds as one reads them: `4.2 s`, `3 min 20 s`, `2 h 05 min`, `1,200 days` from a hundred hours on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 100:
+        return f"{hours / 24:,.0f} days"
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

@@ -470,6 +470,13 @@ def test_every_shipped_recipe_assembles_without_data_or_teacher(recipe, capsys, 
     assert not list(tmp_path.iterdir())
 
 
+def test_rates_below_one_image_a_second_are_no_zeros(capsys):
+    assert main([*tiny("Trainer.mfu = 1e-9"), "--dry-run"]) == 0
+    speed, real = re.findall(r"([0-9.e-]+) images/s", capsys.readouterr().out)
+    assert 0 < float(speed) < 1
+    assert 0 < float(real) < 1
+
+
 def test_a_missing_checkpoint_is_a_line_of_the_dry_run(capsys, monkeypatch):
     """Here S3 is out of reach, with or without its driver: no credentials."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -58,7 +58,14 @@ def test_lines_grow_rare(clock, lines, seconds, most):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (4.24, "4.2 s"), (61, "1 min 01 s"), (7500, "2 h 05 min"), (59.7, "1 min 00 s")],
+    [
+        (0.04, "0.0 s"),
+        (4.24, "4.2 s"),
+        (61, "1 min 01 s"),
+        (7500, "2 h 05 min"),
+        (59.7, "1 min 00 s"),
+        (4.32e8, "5,000 days"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
