@@ -139,7 +139,7 @@ class Run:
             "seed": self.seed,
             "digest": self.digest,
             "command": f"python tools/train.py {shlex.join(self.arguments)}",
-            "commit": _commit(self.docs),
+            "commit": commit_of(Path.cwd(), self.docs),  # files in `docs`, which a study writes itself, may differ
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
         }
         name = measured_as(lines, metric)
@@ -149,8 +149,3 @@ class Run:
         grid = self.folder.samples("student")
         if grid.exists() and self.seed == self.row.seeds[0]:
             shutil.copyfile(grid, self.record.with_name(f"{self.row.slug}.png"))
-
-
-def _commit(docs: Path) -> str:
-    """The commit of the working directory's repository; files in `docs`, which a study writes itself, may differ."""
-    return commit_of(Path.cwd(), docs)
