@@ -28,9 +28,13 @@ PATH, UNWEIGHTED = LinearInterpolant(), UnitWeight()
 
 @dataclass(frozen=True)
 class Laws:
-    """The data, centred Gaussians with deviations from 0.3 to 0.9, the teacher's law and the student's at the start."""
+    """The data, centred Gaussians, the teacher's law and the student's at the start."""
 
     dimension: int = 16
+    least: float = 0.3
+    """The data's deviation in the first dimension."""
+    most: float = 0.9
+    """That in the last."""
     shift: float = 0.15
     """What the teacher's mean is off by in every dimension."""
     narrower: float = 0.8
@@ -41,7 +45,7 @@ class Laws:
     @property
     def spread(self) -> Tensor:
         """Deviations of the data `[D]`."""
-        return torch.linspace(0.3, 0.9, self.dimension)
+        return torch.linspace(self.least, self.most, self.dimension)
 
     def teacher(self) -> GaussianMixture:
         covariance = torch.diag((self.narrower * self.spread) ** 2)
