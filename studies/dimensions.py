@@ -52,9 +52,7 @@ def kept(game: Game) -> torch.Tensor:
 
 
 def at_fixed_point(name: str, dimension: int) -> float:
-    data = GaussianPairs(
-        interpolant=PATH, coupling=IndependentCoupling(), moments=Moments(0.0, 0.0, 1.0, 1.0, 0.0)
-    )
+    data = GaussianPairs(interpolant=PATH, coupling=IndependentCoupling(), moments=Moments(0.0, 0.0, 1.0, 1.0, 0.0))
     return ending(LOSSES[name], data, UniformTime(low=0.0, high=0.98), UNWEIGHTED, dimension=dimension).both
 
 

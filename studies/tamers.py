@@ -57,7 +57,10 @@ SETTINGS = {
     "r = 1, samples made once": replace(BASE, steps_per_sample=4),
     "r = 1, two times a sample": replace(BASE, times_per_sample=2),
     "r = 1, velocity": Setting(reflected(1.0, Velocity())),
+    "r = 1, velocity, fake from the teacher": Setting(reflected(1.0, Velocity()), from_teacher=True),
+    "UID, velocity": Setting(uid(Velocity())),
     "r = 1, weight (1-t)^2": replace(BASE, weight=FADING),
+    "r = 1, weight (1-t)^2, fake from the teacher": replace(BASE, weight=FADING, from_teacher=True),
     "r = 1, SiD 1.2": Setting(Reflected(loss=SiD(target=Data(), a=1.2), correction=1.0)),
 }
 
