@@ -2,10 +2,10 @@
 
     python studies/dimensions.py [--dimensions 1 16 64 256] [--steps 800]
 
-Affine students on Gaussians (`games.py`) that are alike in all dimensions, of a teacher whose mean is off by 0.3 and its
-deviation by 0.2, in the data's deviations and in all dimensions together. The loss is written in the data. The fake
-network is f* plus what is learnt. Prints the share of the teacher's error that the student's average keeps along the run,
-means and deviations over seeds of the mean over an eighth of the run, beside that at the fixed point
+Affine students on Gaussians (`games.py`) that are alike in all dimensions, of a teacher whose mean is off by 0.3 and
+its deviation by 0.2, in the data's deviations and in all dimensions together. The loss is written in the data. The fake
+network is f* plus what is learnt. Prints the share of the teacher's error that the student's average keeps along the
+run, means and deviations over seeds of the mean over an eighth of the run, beside that at the fixed point
 (`realuid.check.wrong_teacher.ending`). docs/real_data.md says what follows.
 """
 
