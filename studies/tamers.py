@@ -61,6 +61,7 @@ SETTINGS = {
     "UID, velocity": Setting(uid(Velocity())),
     "r = 1, weight (1-t)^2": replace(BASE, weight=FADING),
     "r = 1, weight (1-t)^2, fake from the teacher": replace(BASE, weight=FADING, from_teacher=True),
+    "SiD 1.2": Setting(SiD(target=Data(), a=1.2)),
     "r = 1, SiD 1.2": Setting(Reflected(loss=SiD(target=Data(), a=1.2), correction=1.0)),
 }
 
