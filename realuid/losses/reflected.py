@@ -44,10 +44,10 @@ class Reflected(DistillationLoss):
     the teacher has learnt. With r = 0 it is the loss itself, with r = 1 no trace of the teacher's error is left. A
     critic moves the end of r < 1 towards the data, leaves that of r = 1 where it is, and shortens the way.
 
-    For UID this is General RealUID (arXiv 2509.22459, definition 3) with beta = s = 1 / (1 - r),
-    alpha = s - kappa (s - 1), gamma = s / (2 s - 1) and d = (2 s - 1)(f* - f), up to a factor: the quadratic weight with
-    which the fake network's target is as large on generated as on real samples, and the parametrisation in which it is
-    as large as UID's. Both are finite at s = oo.
+    For UID this is General RealUID (arXiv 2509.22459, definition 3) with beta = s = 1 / (1 - r), gamma = s / (2 s - 1),
+    alpha = s - kappa (s - 1) and d = (2 s - 1)(f* - f), up to a factor: the quadratic weight with which the fake
+    network's target is as large on generated as on real samples, and the parametrisation in which it is as large as
+    UID's. Both are finite at s = oo.
 
     Args:
         loss: RealUID with alpha = beta = 1, SiD, FGM, or another loss without real data.
