@@ -54,6 +54,10 @@ SETTINGS = {
     "r = 1, fake averaged 0.98": replace(BASE, averaged=0.98),
     "r = 1, K = 2": replace(BASE, fake_steps=2),
     "r = 1, K = 8": replace(BASE, fake_steps=8),
+    "r = 1, critic 0.5": Setting(Reflected(loss=uid(Data()), correction=1.0, critic=0.5)),
+    "r = 1, critic 0.5, fake from the teacher": Setting(
+        Reflected(loss=uid(Data()), correction=1.0, critic=0.5), from_teacher=True
+    ),
     "r = 1, samples made once": replace(BASE, steps_per_sample=4),
     "r = 1, two times a sample": replace(BASE, times_per_sample=2),
     "r = 1, velocity": Setting(reflected(1.0, Velocity())),

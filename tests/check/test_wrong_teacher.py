@@ -90,6 +90,17 @@ def test_beta_above_alpha_pulls_to_the_data_by_function_and_dimension():
         assert found == pytest.approx(expected, abs=0.04)
 
 
+def test_a_critic_leaves_the_end_of_r_1_where_it_is_and_draws_others_to_the_data():
+    def criticised(r, critic, target):
+        return kept(Reflected(loss=uid(target), correction=r, critic=critic), mean=0.1, std=0.05).both
+
+    for target in (Velocity(), Data()):
+        assert criticised(1.0, 0.7, target) < 1e-3
+        half = [criticised(0.5, critic, target) for critic in (0.0, 0.3, 0.6)]
+        assert half == sorted(half, reverse=True)
+        assert half[0] == pytest.approx(0.5, rel=0.03)
+
+
 def test_draws_say_what_quadrature_does(monkeypatch):
     losses = [general(2.0, Data()), RealUID(target=Data(), alpha=0.5, beta=1.0), uid(Velocity())]
     known = [kept(loss).both for loss in losses]
