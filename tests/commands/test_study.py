@@ -13,8 +13,8 @@ from realuid.commands.study import main as study
 from realuid.config import ConfigError
 from realuid.data.memory import InMemory
 from realuid.jobs.study_run import Run
-from realuid.jobs.study_run import _commit as commit_of
 from realuid.reports.study import Plan
+from realuid.utils.commit import commit_of
 from tests.commands.conftest import ROOT, TINY
 from tests.data.handmade import numbered_set
 
@@ -200,7 +200,7 @@ def test_a_studys_own_records_do_not_mark_its_commit(tmp_path):
     def git(*words):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True, capture_output=True)
 
-    assert commit_of(tmp_path / "docs") == "unknown"
+    assert commit_of(Path.cwd(), tmp_path / "docs") == "unknown"
     git("init")
     docs = tmp_path / "docs" / "study"
     docs.mkdir(parents=True)
@@ -209,11 +209,11 @@ def test_a_studys_own_records_do_not_mark_its_commit(tmp_path):
     git("add", ".")
     git("commit", "-m", "a")
     (docs / "a.json").write_text("2")
-    clean = commit_of(Path("docs/study"))
+    clean = commit_of(Path.cwd(), Path("docs/study"))
     assert len(clean) == 9
-    assert commit_of(tmp_path.parent) == clean + "+", "a folder elsewhere excuses nothing"
+    assert commit_of(Path.cwd(), tmp_path.parent) == clean + "+", "a folder elsewhere excuses nothing"
     (tmp_path / "code.py").write_text("2")
-    assert commit_of(Path("docs/study")) == clean + "+"
+    assert commit_of(Path.cwd(), Path("docs/study")) == clean + "+"
 
 
 def test_a_table_in_another_encoding(tmp_path, capsys):
