@@ -52,7 +52,8 @@ class Reflected(DistillationLoss):
     Args:
         loss: RealUID with alpha = beta = 1, SiD, FGM, or another loss without real data.
         correction: r, in [0, 1], the share of the teacher's error that is taken away.
-        critic: kappa, at least 0. Above 0 every fake step asks the teacher of the generated samples, too.
+        critic: kappa, at least 0. Above 0 every fake step asks the teacher of the generated samples, too. A loss that
+            is normalised by |c - f*| (SiD, DMD) reads the shifted target there; only UID was tried with it.
         ramp: by what r is multiplied over the run, so that it begins as the loss itself; None for r from the start.
 
     Raises:
