@@ -16,9 +16,10 @@ apart. A critic does. With targets c + r kappa f* of generated and 2 f* - c - ka
 .. math::
     f^* - f = \frac{D[q - r p] - r \kappa\,(q - p) f^*}{q + r p},
 
-and the generator also descends r^2 kappa^2 E |f^*|^2 (q - p)^2 / (q + r p): for r = 1 the divergence of a least-squares
-critic of noised samples, whose answer the fake network adds to its own. It is zero at q = p. docs/real_data.md has the
-whole of it.
+and where D is zero the generator descends r^2 kappa^2 E |f*|^2 (q - p)^2 / (q + r p): for r = 1 the divergence of a
+least-squares critic of noised samples, whose answer the fake network adds to its own. It is zero at q = p. With r = 1
+the numerator is (1 - kappa) D[q - p] - kappa N[q - p]: at kappa = 1 the data alone tell where the student ends, and the
+teacher is no more than the start. docs/real_data.md has the whole of it.
 """
 
 from __future__ import annotations

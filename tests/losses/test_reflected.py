@@ -91,6 +91,23 @@ def test_a_critic_sees_masses_to_which_the_regression_is_blind():
         torch.testing.assert_close(loss.generator_loss(generated) + of_real, divergence)
 
 
+def test_a_critic_of_one_leaves_the_teacher_out():
+    """With r = kappa = 1 both losses know f and f* by their difference alone, whatever f* is."""
+    loss, (generated, real) = Reflected(loss=uid(), correction=1.0, critic=1.0), images()
+    other = [replace(terms, teacher=-3 * terms.teacher.sin()) for terms in (generated, real)]
+    moved = [
+        replace(theirs, fake=theirs.teacher + ours.fake - ours.teacher)
+        for ours, theirs in zip((generated, real), other, strict=True)
+    ]
+    torch.testing.assert_close(loss.generator_loss(moved[0]), loss.generator_loss(generated))
+    found, wanted = (
+        torch.autograd.grad(loss.fake_loss(*terms), [part.fake for part in terms])
+        for terms in ([leaves(part) for part in moved], [leaves(generated), leaves(real)])
+    )
+    for one, other_one in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other_one)
+
+
 def test_without_correction_it_is_the_loss_itself():
     generated, _ = images()
     loss = Reflected(loss=SiD(target=Data(), a=1.2), correction=0.0, critic=0.5)
