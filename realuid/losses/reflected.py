@@ -79,7 +79,7 @@ class Reflected(DistillationLoss):
         self.loss, self.correction, self.critic, self.ramp = loss, correction, critic, ramp
         self.uses_real_data = correction > 0
         self.differentiates_networks = loss.differentiates_networks
-        self.fake_step_needs_generated_teacher = loss.fake_step_needs_teacher or critic > 0
+        self.fake_step_needs_generated_teacher = loss.fake_step_needs_teacher or correction * critic > 0
 
     def at(self, images: int) -> Reflected:
         if self.ramp is None:
