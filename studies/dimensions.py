@@ -28,7 +28,8 @@ from realuid.paths.targets import Data
 from realuid.paths.time_samplers import UniformTime
 
 SEEDS, BATCH, FAKE_STEPS, LR, DECAY = 8, 64, 5, 4e-3, 0.98
-TIMES = UniformTime(low=0.0, high=0.98)
+LATEST = 0.98
+TIMES = UniformTime(low=0.0, high=LATEST)
 DEGREES = 4
 """Of the polynomials of t that the fake network's numbers are."""
 
@@ -84,6 +85,9 @@ class Game:
     def normal(self) -> Tensor:
         return torch.randn(SEEDS, BATCH, self.dimension, generator=self.generator)
 
+    def times(self) -> Tensor:
+        return LATEST * torch.rand(SEEDS, BATCH, generator=self.generator)
+
     def made(self) -> Tensor:
         mean, deviation = self.student[:, None, :1] / self.root, 1 + self.student[:, None, 1:] / self.root
         return mean + deviation * self.normal()
@@ -114,7 +118,7 @@ class Game:
 
     def step(self) -> None:
         for _ in range(FAKE_STEPS):
-            x0, t = self.normal(), 0.98 * torch.rand(SEEDS, BATCH, generator=self.generator)
+            x0, t = self.normal(), self.times()
             with torch.no_grad():
                 x1 = self.made()
             generated = self.terms(x1, x0, t)
@@ -123,7 +127,7 @@ class Game:
             self.loss.fake_loss(generated, real).backward()
             self.fake_optimizer.step()
         self.student_optimizer.zero_grad()
-        t = 0.98 * torch.rand(SEEDS, BATCH, generator=self.generator)
+        t = self.times()
         self.loss.generator_loss(self.terms(self.made(), self.normal(), t)).backward()
         self.student_optimizer.step()
         self.average.lerp_(self.student.detach(), 1 - DECAY)

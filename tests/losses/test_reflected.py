@@ -120,6 +120,7 @@ def test_what_the_teacher_is_asked_in_a_fake_step():
     """Of generated samples only where the loss itself asks."""
     assert not Reflected(loss=uid(), correction=0.5).fake_step_needs_generated_teacher
     assert Reflected(loss=uid(), correction=0.5, critic=0.1).fake_step_needs_generated_teacher
+    assert not Reflected(loss=uid(), correction=0.0, critic=0.5).fake_step_needs_generated_teacher
     normalised = NormalisedRealUID(target=Data(), alpha=1.0, beta=1.0)
     assert Reflected(loss=normalised, correction=0.5).fake_step_needs_generated_teacher
     assert not Reflected(loss=DMD(target=Data()), correction=0.5).differentiates_networks
